@@ -66,7 +66,7 @@ def _strop_pairs(texts: list[str]) -> set[tuple[int, int]]:
 
     from tasks.curate.dedup.known import RowTable
     from tasks.curate.dedup.minhash import bands_of, rows_in_band, shingles_of
-    from tasks.curate.dedup.near import Shingles, candidate_pairs
+    from tasks.curate.dedup.near import Shingles, candidate_pairs, jaccard
     from tasks.curate.dedup.sketch_file import FACT_SCHEMA, Signatures
     from tasks.curate.dedup.tokens import tokenise
 
@@ -79,9 +79,9 @@ def _strop_pairs(texts: list[str]) -> set[tuple[int, int]]:
     facts = {f.name: numbers if pa.types.is_integer(f.type) else pa.nulls(len(texts), f.type) for f in FACT_SCHEMA}
     table = RowTable()
     table.append(Signatures(pa.table(facts), bands, np.empty(0, np.uint32)), "a", 0, False)
-    pairs = candidate_pairs(table, 0, bands)
+    pairs = candidate_pairs(table, bands)
     rows = np.unique(pairs)
-    proved = pairs[Shingles(rows, [texts[row] for row in rows.tolist()]).compare(pairs)[0] >= 0.8]
+    proved = pairs[jaccard(*Shingles(rows, [texts[row] for row in rows.tolist()]).compare(pairs)) >= 0.8]
     return {(first, second) for first, second in proved.tolist()}
 
 

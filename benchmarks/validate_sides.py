@@ -90,15 +90,15 @@ def judge_with_strop(path: Path, processes: int) -> dict[str, list[str]]:
     import pyarrow.parquet as pq
 
     from tasks.runtime.files import ParquetStream, write_parquet
+    from tasks.runtime.spawned_workers import Workers
     from tasks.validate.judge import decide, merge_chunks
-    from tasks.validate.processes import Workers
     from tasks.validate.rules.rules import rules_of
 
     pa.set_cpu_count(1)
     with pq.ParquetFile(path) as file:
         groups = range(file.num_row_groups)
         schema = file.schema_arrow.append(pa.field("reason", pa.string()))
-    workers = Workers(processes)
+    workers = Workers(processes, "validate")
     results = merge_chunks(list(workers.map(check_chunk, ((path, group) for group in groups))), contract())
     verdict = decide(results, contract(), 1.0)
     write_parquet(path.with_name("accepted.parquet"), verdict.accepted)

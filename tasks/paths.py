@@ -54,6 +54,7 @@ DRIFT = REPORTS / "drift.json"
 DRIFT_PLOT = REPORTS / "drift.svg"
 SUMMARY = REPORTS / "summary.md"
 REPORT = REPORTS / "report.html"
+EXPLANATIONS = REPORTS / "explain"
 
 # what a person opens, never an output: these bytes differ from run to run
 DATA_DOCS = DATA / "docs"

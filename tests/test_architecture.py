@@ -20,11 +20,11 @@ from flows.dvc_dependencies import with_dependencies
 from tasks import paths
 from tasks.runtime.import_closure import module_of
 
-ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", "erase")
+ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", "explain", "erase")
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 PACKAGES = (
     *("runtime", "vcs", "state", "workspace", "records", "dataset", "pii", "scoring", "expression"),
-    *("chat", "base", "inference", "model_store", "tracking"),
+    *("chat", "base", "inference", "model_store", "sandbox", "tracking"),
 )
 """What rooms share."""
 
@@ -122,6 +122,7 @@ WRITES_TO_STREAMS = {
     "tasks/inference/supervise.py": "runs below a command, whose output goes to its log",
     "tasks/__main__.py": "prints its own help, which is a result",
     "tasks/runtime/logs/handlers.py": "the log itself",
+    "tasks/sandbox/harness.py": "reports from within the sandbox, for the process that started it",
     "tasks/runtime/terminal_text.py": "wraps the streams",
 }
 """Modules outside flows/cli that use standard output or standard error, with the reason. All others log."""

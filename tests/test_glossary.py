@@ -32,7 +32,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "contract": ("heading", "docs/data.md"),
     "quarantine": ("heading", "docs/data.md"),
     "tombstone": ("name", "tasks/curate/dedup/known.py:is_tombstone"),
-    "cluster representative": ("name", "tasks/curate/decided.py:representative"),
+    "cluster representative": ("name", "tasks/curate/batch_state.py:representative"),
     "cross-split duplicate": ("name", "tasks/curate/sides/place.py:cross_split"),
     "template": ("heading", "docs/templates.md"),
     "kind (of a template)": ("name", "tasks/render/templates/templates.py:kind"),

@@ -180,12 +180,12 @@ def test_relative_imports_are_followed(tmp_path: Path) -> None:
 
 
 def test_a_spawned_process_loads_the_plugins_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.validate.processes import Workers
+    from tasks.runtime.spawned_workers import Workers
 
     monkeypatch.chdir(write_package(tmp_path, adds="import os\nos.environ['STROP_TEST_PLUGIN'] = 'loaded'\n"))
     load_plugins(["my_package.strop"], tmp_path)
     monkeypatch.delenv("STROP_TEST_PLUGIN")
-    workers = Workers(2)
+    workers = Workers(2, "validate")
     try:
         assert set(workers.map(os.getenv, [("STROP_TEST_PLUGIN",)] * 3)) == {"loaded"}
     finally:

@@ -30,6 +30,7 @@ from flows.cli import (
     contract,
     data,
     data_changes,
+    explain,
     inspect,
     judge,
     promote,
@@ -71,7 +72,15 @@ STOPPED = "stopped. Finished work is kept: the next `strop run` continues there.
 
 COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
     "Retraining": (check.check, running.run, running.demo, running.schedule),
-    "Inspecting": (inspect.status, inspect.history, compare.compare, inspect.audit, inspect.config, inspect.doctor),
+    "Inspecting": (
+        inspect.status,
+        inspect.history,
+        compare.compare,
+        explain.explain,
+        inspect.audit,
+        inspect.config,
+        inspect.doctor,
+    ),
     "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback),
 }
 """Panel of `strop --help` → its commands, each a function whose name is the command."""

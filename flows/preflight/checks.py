@@ -10,6 +10,7 @@ from flows.preflight.problem import Problem, error, problems_of, warning
 from flows.preflight.project import Location, Project
 from tasks import paths
 from tasks.dataset.forms import FORMS
+from tasks.errors import StropError
 
 SOURCE_ADDRESSES = ("path", "storage_options", "url", "tracking_uri")
 """Settings of a source in which `${NAME}` is replaced by an environment variable."""
@@ -152,6 +153,24 @@ def disk(project: Project) -> Iterator[Problem]:
     finding = examine_disk()
     if finding.state == "wrong":
         yield warning(finding.text, None, finding.fix)
+
+
+def code_execution(project: Project) -> Iterator[Problem]:
+    """Code that models write can be isolated on this machine, if it is to be executed."""
+    from tasks.sandbox.run_programs import Limits, open_sandbox
+
+    settings: list[Location] = [("evaluate", "code", "execute")] if project.config.evaluate.code.execute else []
+    if "finetune" in project.valid_sections:
+        settings += [
+            (*location, "grpo", "rewards")
+            for location, training in project.trainings()
+            if any(reward.kind == "tests" for reward in training.grpo.rewards)
+        ]
+    for setting in settings:
+        try:
+            open_sandbox(Limits(), 1, setting=project.where(*setting))
+        except StropError as cause:
+            yield from problems_of(cause)
 
 
 def gate_policy(project: Project) -> None:

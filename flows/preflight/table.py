@@ -38,6 +38,7 @@ CHECKS = (
     Check(checks.formats, needs=("templates", "ingest", "finetune")),
     Check(checks.gate_policy, needs=("gate",)),
     Check(judge_check.judge, needs=("evaluate",)),
+    Check(checks.code_execution, needs=("evaluate",)),
     Check(checks.disk),
     Check(remote_checks.sources, needs=("ingest",), runs="thread"),
     Check(remote_checks.registry, needs=("register",), runs="thread"),

@@ -10,7 +10,7 @@ from tasks.evaluate.judge.lines import judge_lines
 
 def answer_notes(metrics: Any, roles: Sequence[str]) -> list[str]:
     """A line per model and family with degenerate answers, and a line per family with targets that are too long, and one
-    per family that the judge compared.
+    per model and family whose answers were executed, and per family that the judge compared.
 
     Args:
         metrics: the content of data/reports/metrics.json, or None.
@@ -29,4 +29,8 @@ def answer_notes(metrics: Any, roles: Sequence[str]) -> list[str]:
             notes.append(
                 f"{number:,} of {measured['rows']:,} targets of {family} are longer than evaluate.max_new_tokens: raise it"
             )
+    for role in (role for role in roles if role in models):
+        for family, measured in models[role].get("code", {}).items():
+            outcomes = ", ".join(f"{reason} {count:,}" for reason, count in measured["outcomes"].items() if count)
+            notes.append(f"{role}: {measured['rows']:,} answers of {family} ran with their tests: {outcomes}")
     return notes + judge_lines(metrics or {})

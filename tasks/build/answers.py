@@ -87,9 +87,8 @@ class CachedGenerator:
                 if line.startswith(b"{") and not line.endswith(b"}"):
                     continue  # incomplete after a crash: that answer is generated again
                 fix = "Remove the line: its answer is then generated again"
-                raise DataError(
-                    f"not a stored answer ({error})", where=f"{self.path} line {number}", fix=fix
-                ) from error
+                where = f"{self.path} line {number}"
+                raise DataError(f"not a stored answer ({error})", where=where, fix=fix) from error
         return answers
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.build.row_collector import RowCollector, digest_of
+from tasks.build.row_collector import RowCollector
 from tasks.build.settings import Recipe
 from tasks.errors import ConfigError, SourceError
+from tasks.records.raw_batch import digest_of
 from tasks.runtime.bounded_jinja.environment import BoundedEnvironment
 
 if TYPE_CHECKING:
@@ -46,13 +47,8 @@ def generate_rows(recipe: Recipe, collector: RowCollector, advance: Callable[[in
             except UndefinedError:
                 collector.refuse("missing_field")
                 continue
-            except (
-                TemplateError,
-                TypeError,
-                ValueError,
-                ArithmeticError,
-                LookupError,
-            ):  # raised by an expression over this record
+            # raised by an expression over this record
+            except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError):
                 collector.refuse("template_failed")
                 continue
             collector.add(fields, parents)
@@ -74,15 +70,13 @@ def read_records(pattern: str) -> Iterator[Record | None]:
         readers = {".jsonl": _read_jsonl, ".csv": _read_csv}
         reader = readers.get(Path(path).suffix.lower())
         if reader is None:
-            raise SourceError(
-                "is neither .jsonl nor .csv", where=path, fix="Convert it, or correct the recipe's `records`"
-            )
+            fix = "Convert it, or correct the recipe's `records`"
+            raise SourceError("is neither .jsonl nor .csv", where=path, fix=fix)
         try:
             yield from reader(Path(path))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise SourceError(
-                f"cannot be read ({error})", where=path, fix="Fix the file; its encoding must be UTF-8"
-            ) from error
+            fix = "Fix the file; its encoding must be UTF-8"
+            raise SourceError(f"cannot be read ({error})", where=path, fix=fix) from error
 
 
 def _read_jsonl(path: Path) -> Iterator[Record | None]:

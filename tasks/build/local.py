@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 class LocalModel:
     def __init__(self, settings: GeneratorSettings, config: PipelineConfig, seed: int) -> None:
         self.settings, self.config, self.seed = settings, config, seed
-        self._loaded: tuple[Any, Any] | None = None
         self._threads = Threads("build")
-        self._prompts: Prompts | None = None
 
     def complete(self, prompts: Sequence[str], on_answer: OnAnswer = ignore_answer) -> list[str]:
         """As Generator.complete.
@@ -35,9 +34,6 @@ class LocalModel:
         """
         from tasks.inference.faults import reported_faults
 
-        if self._loaded is None:
-            self._loaded = self._load()
-            self._threads.follow(self._loaded[0])
         prompt_ids = [self._prompt_ids(prompt) for prompt in prompts]
         self._require_room(max(map(len, prompt_ids), default=0))
         answers = [""] * len(prompts)
@@ -54,7 +50,14 @@ class LocalModel:
             self._generate(prompt_ids, keep)
         return answers
 
-    def _load(self) -> tuple[Any, Any]:
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any, Prompts]:
+        """The model, its tokenizer and its prompts."""
+        model, tokenizer, prompts = self._load()
+        self._threads.follow(model)
+        return model, tokenizer, prompts
+
+    def _load(self) -> tuple[Any, Any, Prompts]:
         from tasks.base.convert import base_folder
         from tasks.base.load import labels_of, load_base, load_tokenizer, load_trained
         from tasks.base.pin import pin_base
@@ -65,28 +68,26 @@ class LocalModel:
         record, precision = pin_base(self.config.base), best_precision()
         if self.settings.model == "base":
             tokenizer = load_tokenizer(base_folder(record), self.config.base.chat_template)
-            self._prompts = Prompts(tokenizer)
-            return load_base(record, precision), tokenizer
+            return load_base(record, precision), tokenizer, Prompts(tokenizer)
         folder = Path(self.settings.model)
         if not folder.is_dir():
             folder = self._version_folder()
         if labels_of(folder) is not None:
-            fix = "Choose a model that generates text: champion, base, a version's number, or a folder"
-            raise RegistryError(
+            what, where = (
                 "has a classification head, and does not generate text",
-                where=f"generator.model {self.settings.model}",
-                fix=fix,
+                f"generator.model {self.settings.model}",
             )
+            fix = "Choose a model that generates text: champion, base, a version's number, or a folder"
+            raise RegistryError(what, where=where, fix=fix)
         tokenizer = load_tokenizer(folder)
-        self._prompts = Prompts(tokenizer, thinks_by_training(folder))
-        return load_trained(folder, record, precision), tokenizer
+        return load_trained(folder, record, precision), tokenizer, Prompts(tokenizer, thinks_by_training(folder))
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         """The prompt's token ids: as a user's turn, or, for `completions`, as text to continue."""
-        assert self._prompts is not None
+        prompts = self._loaded[2]
         if self.settings.api == "chat":
-            return self._prompts.of_chat([{"role": "user", "content": prompt}])
-        return self._prompts.of_text(prompt)
+            return prompts.of_chat([{"role": "user", "content": prompt}])
+        return prompts.of_text(prompt)
 
     def _version_folder(self) -> Path:
         from tasks.model_store.ledger import read_ledger, version_named
@@ -104,8 +105,7 @@ class LocalModel:
         from tasks.inference.embedded import EmbeddedEngine
         from tasks.inference.sampling import sample_answers
 
-        assert self._loaded is not None
-        model, tokenizer = self._loaded
+        model, tokenizer, _ = self._loaded
         rows, limit = self.settings.parallel_requests, self.settings.max_tokens
         if self.settings.temperature == 0:
             engine = EmbeddedEngine(
@@ -120,7 +120,6 @@ class LocalModel:
         )  # fmt: skip
 
     def _positions(self) -> int | None:
-        assert self._loaded is not None
         positions: int | None = getattr(self._loaded[0].config, "max_position_embeddings", None)
         return positions
 

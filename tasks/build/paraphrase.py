@@ -85,11 +85,7 @@ def paraphraser(generator: CachedGenerator) -> Reword:
 
 
 def back_translator(through: str, translate: Callable[[Sequence[str], str], list[str]]) -> Reword:
-    """Rewords by translation into `through`, and back into each text's own language.
-
-    Args:
-        translate: texts and a language → as many texts.
-    """
+    """Rewords by translation into `through`, and back into each text's own language. `translate` returns as many texts."""
 
     def reword(texts: Sequence[str], languages: Sequence[str]) -> list[str]:
         translated = translate(texts, through)

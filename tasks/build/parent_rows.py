@@ -62,10 +62,7 @@ class Parents:
 
 
 def read_dataset_rows(families: Collection[str] = ()) -> DatasetRows:
-    """The rows in data/curated; empty before the first run.
-
-    Args:
-        families: the families of the parents.
+    """The rows in data/curated, with parents of these families; empty before the first run.
 
     Raises:
         DataError: a raw batch is missing.

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.records import raw_batch
 from tasks.records.segmentation import normalise
 from tasks.records.shapes import SYNTHETIC
 
@@ -58,15 +57,8 @@ class RowCollector:
 
 def prompt_key(fields: Mapping[str, str]) -> bytes:
     """16 bytes; equal for prompts that differ only in case, width and white space."""
-    return _digest(
-        normalise(" ".join([fields.get("system", ""), fields.get("instruction", ""), fields.get("input", "")]))
-    )
+    return _digest(normalise(" ".join(fields.get(name, "") for name in ("system", "instruction", "input"))))
 
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
-
-
-def digest_of(record: Mapping[str, Any]) -> str:
-    """A record's digest as in ingestion: 32 hex characters."""
-    return raw_batch.digest_of(dict(record))

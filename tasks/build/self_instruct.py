@@ -24,10 +24,11 @@ from tasks.build.prompts import (
     tasks_prompt,
 )
 from tasks.build.refusals import drop_conflicting, refuse_instance, refuse_instruction
-from tasks.build.row_collector import RowCollector, digest_of, prompt_key
+from tasks.build.row_collector import RowCollector, prompt_key
 from tasks.build.settings import Recipe
 from tasks.build.similarity_pool import Pool
 from tasks.errors import ConfigError, SourceError
+from tasks.records.raw_batch import digest_of
 
 SHOWN_KINDS = 8
 """Tasks in a prompt that classifies a task; half as many in a prompt for its examples, which are longer."""

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.build import from_records, paraphrase, self_instruct
 from tasks.build.answers import AnswersMissing, CachedGenerator
-from tasks.build.open_generator import open_generator
+from tasks.build.generator import Generator, Translator
 from tasks.build.parent_rows import DatasetRows, choose_parents, read_dataset_rows
 from tasks.build.row_collector import RowCollector
 from tasks.build.settings import Recipe
-from tasks.build.translator import Translator
 from tasks.build.write import not_yet_written, source_of, write_rows
 from tasks.errors import ConfigError, DataError, StropError
 from tasks.runtime.progress import track
 
 if TYPE_CHECKING:
+    from tasks.build.settings import Generator as GeneratorSettings
     from tasks.config import PipelineConfig
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ def build(config: PipelineConfig, only: str | None = None, dry_run: bool = False
         where = "params.yaml" if only is None else f"recipe {only}"
         raise ConfigError(f"no such recipe; there are: {names}", where=where, fix="Declare it in section `build`")
     with _locked():
-        return _build_all(recipes, config, dry_run)
+        dataset = read_dataset_rows({recipe.family for recipe in recipes if recipe.family})
+        return [_build(recipe, config, dataset, dry_run) for recipe in recipes]
 
 
 @contextlib.contextmanager
@@ -93,11 +94,6 @@ def _locked() -> Iterator[None]:
             yield
     except Timeout as error:
         raise DataError("another `strop data build` is running", fix="Wait until it ends, then run again") from error
-
-
-def _build_all(recipes: Sequence[Recipe], config: PipelineConfig, dry_run: bool) -> list[RecipeResult]:
-    dataset = read_dataset_rows({recipe.family for recipe in recipes if recipe.family})
-    return [_build(recipe, config, dataset, dry_run) for recipe in recipes]
 
 
 def _build(recipe: Recipe, config: PipelineConfig, dataset: DatasetRows, dry_run: bool) -> RecipeResult:
@@ -144,15 +140,25 @@ def _opener(recipe: Recipe, config: PipelineConfig, dry_run: bool, opened: list[
         else:
             assert recipe.generator is not None
             settings = recipe.generator
+            is_champion = settings.base_url is None and settings.model == "champion"
             identity = ["generator", *(getattr(settings, name) for name in IDENTITY), recipe.seed]
-            identity.append(
-                _champion_version(config) if settings.base_url is None and settings.model == "champion" else None
-            )
+            identity.append(_champion_version(config) if is_champion else None)
             generator = open_generator(settings, config, recipe.seed)
         opened.append(CachedGenerator(None if dry_run else generator, identity, recipe.name))
         return opened[-1]
 
     return open_cached
+
+
+def open_generator(settings: GeneratorSettings, config: PipelineConfig, seed: int) -> Generator:
+    """The generator of these settings. Nothing is loaded or requested before its first use."""
+    if settings.base_url is not None:
+        from tasks.build.endpoint import Endpoint
+
+        return Endpoint(settings)
+    from tasks.build.local import LocalModel
+
+    return LocalModel(settings, config, seed)
 
 
 def _champion_version(config: PipelineConfig) -> int | None:

@@ -1,22 +1,35 @@
-"""The state while a batch is decided: reasons, splits, links between rows, and changes to earlier batches. Pure but for `Texts`."""
+"""The state while a batch is decided, and the decisions on its rows and, because of it, on earlier rows. Pure but for the texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.curate.decided import Change, Decided
+from tasks.curate.dedup.index import Indices
 from tasks.curate.dedup.known import BENCHMARK, GOLDEN, NO_SPLIT, SPLITS, TRAIN, RowTable
 from tasks.curate.dedup.shared_text import RowTexts
-from tasks.curate.dedup.sketch_file import Indices, Signatures
+from tasks.curate.dedup.sketch_file import Signatures
 from tasks.curate.filters import NOTHING_LEFT
 from tasks.curate.settings import CurateSettings
 
-Texts = Callable[[RowTable, Indices], list[RowTexts]]
-"""Reads the texts of some rows of the table."""
+
+@dataclass(frozen=True)
+class Change:
+    """An earlier row that this batch removes from the dataset."""
+
+    batch: int
+    """Index of its batch in the order of batches."""
+    index: int
+    """Its index in the batch."""
+    by: str
+    """Id of the row that replaces it."""
+    reason: str
+    split: str
+    """Its former split."""
 
 
 class BatchState:
@@ -28,7 +41,7 @@ class BatchState:
         source: the batch's source.
         released: (rows,) accepted by a person: no filter drops them.
         is_tombstone: (rows,) forgotten rows: they pin the split of their duplicates, but are not in the dataset.
-        texts: reads the text of rows.
+        texts: reads the texts of some rows of the table.
         pinned: (rows,) the split that a row keeps because the row that it took it from was erased; "" for most.
     """
 
@@ -40,24 +53,27 @@ class BatchState:
         settings: CurateSettings,
         released: npt.NDArray[np.bool_],
         is_tombstone: npt.NDArray[np.bool_],
-        texts: Texts,
+        texts: Callable[[Indices], list[RowTexts]],
         pinned: Sequence[str],
     ) -> None:
         self.table = table
         self.signatures = signatures
         self.settings = settings
         self.released = released
-        self._texts = texts
+        self.texts = texts
         facts = signatures.facts
-        reasons = facts["reason"].to_pylist()
-        self.reason = [
-            "" if freed and reason != NOTHING_LEFT else reason for reason, freed in zip(reasons, released, strict=True)
-        ]
+        reasons = zip(facts["reason"].to_pylist(), released, strict=True)
+        self.reason: list[str] = ["" if freed and reason != NOTHING_LEFT else reason for reason, freed in reasons]
+        """(rows,) the reason code, or "" for a kept row."""
         self.field: list[str] = facts["field"].to_pylist()
+        """(rows,) the field at fault."""
         self.value: list[str] = facts["value"].to_pylist()
+        """(rows,) the id of another row, or the offending text."""
         self.representative = [""] * len(self.reason)
+        """(rows,) the id of the earlier row whose split it took (its cluster representative), or ""."""
         self.synthetic = facts["is_synthetic"].to_numpy()
-        self.first_new = table.append(signatures, source, self._initial_splits(pinned), is_tombstone)
+        self.first_new = table.first_new
+        table.append(signatures, source, self._initial_splits(pinned), is_tombstone)
         self.pins = {self.first_new + number: SPLITS.index(split) for number, split in enumerate(pinned) if split}
         """New rows with a pinned split, → that split."""
         self.links: list[tuple[int, int]] = []
@@ -74,9 +90,6 @@ class BatchState:
             if split:
                 splits[number] = SPLITS.index(split)
         return [NO_SPLIT if reason else split for split, reason in zip(splits, self.reason, strict=True)]
-
-    def texts(self, rows: Indices) -> list[RowTexts]:
-        return self._texts(self.table, rows)
 
     def id_of(self, row: int) -> str:
         return self.table.row_id(row)
@@ -102,9 +115,14 @@ class BatchState:
         self.changes.setdefault(row, change)
         self.table.remove(row)
 
-    def decided(self) -> Decided:
-        split = self.table.split[self.first_new :].copy()
-        return Decided(self.reason, self.field, self.value, split, self.representative, list(self.changes.values()))
+    @property
+    def split(self) -> npt.NDArray[np.int8]:
+        """(rows,) an index into SPLITS."""
+        return self.table.split[self.first_new :]
+
+    @property
+    def is_tombstone(self) -> npt.NDArray[np.bool_]:
+        return self.table.is_tombstone[self.first_new :]
 
 
 def _split_alone(split: str, use: str, is_synthetic: Any) -> int:

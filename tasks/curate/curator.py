@@ -1,7 +1,12 @@
-"""Builds the parts of the dataset in the order of their batches; cached parts are not built again."""
+"""Builds the parts of the dataset in the order of their batches; cached parts are not built again.
+
+The cache is .strop/cache/curate, keyed by content: signatures depend on the batch, the rows that `validate` accepted, the settings
+and the code; a part also on all batches before. It may be deleted: results are then computed again.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,11 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import paths
-from tasks.curate.cache import PARTS, SIGNATURES, read_parquet, storing
+from tasks.curate.batch_state import BatchState
 from tasks.curate.decide import decide
-from tasks.curate.decided import Decided
 from tasks.curate.dedup.known import NO_SPLIT, RowTable
-from tasks.curate.dedup.sketch_file import SignatureWriter, read_ids, read_signatures
+from tasks.curate.dedup.sketch_file import SignatureWriter, read_ids, read_parquet, read_signatures
 from tasks.curate.part import read_splits, write_part
 from tasks.curate.raw_rows import RawRows, Texts
 from tasks.curate.settings import CurateSettings
@@ -26,9 +30,13 @@ from tasks.runtime.cores import cores
 from tasks.runtime.files import content_digest, file_digest, read_json, write_json
 from tasks.runtime.import_closure import code_digest
 from tasks.runtime.progress import Progress
-from tasks.runtime.sealed_folder import is_whole
+from tasks.runtime.sealed_folder import is_whole, oldest_unused, sealed
 from tasks.state.decisions import Decision, decided_rows, excluded_batches, pinned_rows
 from tasks.state.manifest import Batch
+
+SIGNATURES = paths.CURATE_CACHE / "sketches"
+PARTS = paths.CURATE_CACHE / "parts"
+MAX_UNUSED = 256
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,12 @@ class Curator:
         self.used_entries |= {signatures.name, entry.folder.name}
         return entry
 
+    def remove_unused(self) -> None:
+        """Removes the oldest cached results that this run did not use."""
+        for folder in (SIGNATURES, PARTS):
+            for path in oldest_unused(folder.glob("*"), self.used_entries, MAX_UNUSED):
+                shutil.rmtree(path, ignore_errors=True)
+
     def _decisions_on(self, signatures: Path) -> list[Any]:
         """The decisions on rows of the batch: released, forgotten and pinned ones."""
         ids = set(read_ids(signatures))
@@ -96,7 +110,7 @@ class Curator:
             self._raw_rows.check(batch)
         cleaned: Counter[str] = Counter()
         share = batch.rows / max(1, -(-batch.rows // ROWS_AT_ONCE))
-        with storing(folder) as temporary:
+        with sealed(folder) as temporary:
             with SignatureWriter(temporary) as writer:
                 for processed in compute_signatures(batch, accepted, self.settings, self.processes):
                     writer.add(processed.signatures)
@@ -129,19 +143,20 @@ class Curator:
         released = np.array([row_id in self.released for row_id in ids], np.bool_)
         is_tombstone = np.array([entry.is_excluded or row_id in self.forgotten for row_id in ids], np.bool_)
         indices = signatures.facts["index"].to_numpy()
-        texts = Texts(self._batches, self._raw_rows, spool)
+        texts = Texts(self._table, self._batches, self._raw_rows, spool)
         pinned = [self.pinned.get(row_id, "") for row_id in ids] if self.pinned else []
-        source = entry.batch.source
-        decided = decide(self._table, signatures, source, self.settings, released, is_tombstone, texts, pinned)
-        removed = self._removed_rows(decided)
+        source, settings = entry.batch.source, self.settings
+        state = BatchState(self._table, signatures, source, settings, released, is_tombstone, texts, pinned)
+        decide(state)
+        removed = self._removed_rows(state)
         rows = spool or self._raw_rows.in_portions(entry.batch, indices.tolist())
-        with storing(entry.folder) as temporary:
-            write_part(temporary, rows, decided, is_tombstone, removed, read_json(entry.signatures / "cleaned.json"))
+        with sealed(entry.folder) as temporary:
+            write_part(temporary, rows, state, removed, read_json(entry.signatures / "cleaned.json"))
 
-    def _removed_rows(self, decided: Decided) -> list[dict[str, Any]]:
+    def _removed_rows(self, state: BatchState) -> list[dict[str, Any]]:
         """Rows of earlier parts (ROW_SCHEMA with `by`, `reason` and `split`) that the batch removes."""
         rows = []
-        for change in sorted(decided.changes, key=lambda change: (change.batch, change.index)):
+        for change in sorted(state.changes.values(), key=lambda change: (change.batch, change.index)):
             (judged,) = self._raw_rows.cleaned(self._batches[change.batch], [change.index])
             rows.append({**judged.row, "by": change.by, "reason": change.reason, "split": change.split})
         return rows

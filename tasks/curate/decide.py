@@ -1,4 +1,4 @@
-"""Decides on a batch's rows, given all rows before: duplicates, near-duplicates, splits, contamination. Pure but for `Texts`.
+"""Decides on a batch's rows, given all rows before: duplicates, near-duplicates, splits, contamination. Pure but for the texts.
 
     1  a row that its own filters refuse is dropped (filters.py)
     2  a duplicate of an earlier row is dropped; of two answers to one prompt, one is dropped as `curate.conflicts` sets
@@ -12,35 +12,19 @@ Batches are decided in their order, so that one run over all of them decides as 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tasks.curate.batch_state import BatchState, Texts
-from tasks.curate.decided import Decided
-from tasks.curate.dedup.known import NO_SPLIT, PROTECTED, TRAIN, RowTable
+from tasks.curate.batch_state import BatchState
+from tasks.curate.dedup.known import NO_SPLIT, PROTECTED, TRAIN
 from tasks.curate.dedup.near import conflicting_pairs, duplicate_representatives
-from tasks.curate.dedup.sketch_file import Signatures
 from tasks.curate.links import link_near_duplicates, link_shared_text
-from tasks.curate.settings import CurateSettings
 from tasks.curate.sides.place import Assignment, assign_splits, fill_empty_splits
 
 
-def decide(
-    table: RowTable,
-    signatures: Signatures,
-    source: str,
-    settings: CurateSettings,
-    released: npt.NDArray[np.bool_],
-    is_tombstone: Any,
-    texts: Texts,
-    pinned: Sequence[str] = (),
-) -> Decided:
-    """Decides on one batch, whose rows are in the table afterwards. Arguments as for `BatchState`."""
-    tombstones = np.asarray(is_tombstone, np.bool_)
-    state = BatchState(table, signatures, source, settings, released, tombstones, texts, pinned)
+def decide(state: BatchState) -> None:
+    """Decides on the rows of one batch, which are indexed afterwards."""
+    settings = state.settings
     _drop_duplicates(state)
     if settings.conflicts != "keep":
         _resolve_conflicts(state)
@@ -50,13 +34,12 @@ def decide(
         link_shared_text(state)
     _assign_splits(state)
     _decontaminate(state)
-    table.index_rows([signatures])
-    return state.decided()
+    state.table.index_rows([state.signatures])
 
 
 def _drop_duplicates(state: BatchState) -> None:
     splits = state.table.split
-    representatives = duplicate_representatives(state.table, state.first_new)
+    representatives = duplicate_representatives(state.table)
     for number in np.flatnonzero(representatives >= 0).tolist():
         row, representative = state.first_new + number, int(representatives[number])
         if splits[row] in PROTECTED and splits[representative] == TRAIN:
@@ -68,7 +51,7 @@ def _drop_duplicates(state: BatchState) -> None:
 def _resolve_conflicts(state: BatchState) -> None:
     """Of rows of one source with one prompt and several answers, keeps the newest or the first, as the policy sets."""
     splits = state.table.split
-    for first, second in conflicting_pairs(state.table, state.first_new):
+    for first, second in conflicting_pairs(state.table):
         if splits[first] == NO_SPLIT or splits[second] == NO_SPLIT:
             continue
         if state.settings.conflicts == "newest":

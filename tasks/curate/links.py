@@ -10,7 +10,7 @@ from tasks.curate.dedup.fixed_parts import share_more
 from tasks.curate.dedup.known import NO_SPLIT, PROTECTED, TRAIN
 from tasks.curate.dedup.near_rows import near_rows
 from tasks.curate.dedup.shared_text import links_after_boilerplate, share_text
-from tasks.curate.dedup.text_groups import candidates
+from tasks.curate.dedup.text_groups import Groups
 
 PAIRS_AT_ONCE = 20_000
 
@@ -18,7 +18,7 @@ PAIRS_AT_ONCE = 20_000
 def link_near_duplicates(state: BatchState) -> None:
     """Drops near-duplicates, and links rows that are near each other."""
     threshold = state.settings.near_duplicate_threshold
-    near, same = near_rows(state.table, state.first_new, state.signatures.bands, threshold, state.texts)
+    near, same = near_rows(state.table, state.signatures.bands, threshold, state.texts)
     for row in sorted(near):
         _link_or_drop(state, row, [other for other in near[row] if _pins_split(state, other)], same.get(row, []))
 
@@ -56,16 +56,13 @@ def _link_or_drop(state: BatchState, row: int, near: list[int], same: list[int])
 def link_shared_text(state: BatchState) -> None:
     """Links rows that share text."""
     table, settings = state.table, state.settings
-    groups = candidates(
-        table, state.first_new, state.signatures, settings.common_passage_rows, settings.common_passage_share
-    )
+    groups = Groups(table, state.signatures, settings.common_passage_rows, settings.common_passage_share)
     earlier, numbers = groups.between_splits()
     groups.drop_groups(numbers[_share_text(state, earlier, groups.fixed)])
     pairs = groups.candidates()
     pairs = pairs.chosen(_share_text(state, pairs, groups.fixed))
-    after = pairs.chosen(np.zeros(len(pairs.pairs), np.bool_)).with_more(
-        links_after_boilerplate(groups.boilerplate, state.texts, groups.most)
-    )
+    none = pairs.part(0, 0)
+    after = none.with_more(links_after_boilerplate(groups.boilerplate, state.texts, groups.most))
     if not groups.fixed.is_empty:
         after = after.chosen(_share_text(state, after, groups.fixed))
     pairs = pairs.with_more(after.pairs)

@@ -10,7 +10,8 @@ counts.json       for the report; written last, it completes the part
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.curate.cache import read_parquet
-from tasks.curate.decided import Decided
+from tasks.curate.batch_state import BatchState
 from tasks.curate.dedup.known import BENCHMARK, GOLDEN, NO_SPLIT, SPLITS
+from tasks.curate.dedup.sketch_file import read_parquet
 from tasks.records.row import CHANGE_SCHEMA, CLEANED_FIELDS, CURATED_SCHEMA, QUARANTINE_SCHEMA
 from tasks.runtime.files import ParquetStream, canonical_json, write_json
 
@@ -32,8 +33,7 @@ ORIGIN_FIELDS = ("row_id", "batch", "index", "source", "file", "line")
 def write_part(
     folder: Path,
     chunks: Iterable[pa.Table],
-    decided: Decided,
-    is_tombstone: Any,
+    state: BatchState,
     removed: Sequence[dict[str, Any]],
     cleaned: Any,
 ) -> None:
@@ -41,8 +41,7 @@ def write_part(
 
     Args:
         chunks: the batch's rows (CLEAN_SCHEMA), in order.
-        decided: the decisions on them.
-        is_tombstone: (rows,) forgotten rows: neither kept nor listed as dropped.
+        state: the decisions on them; tombstones are neither kept nor listed as dropped.
         removed: rows of earlier parts (ROW_SCHEMA, with `by`, `reason` and `split`) that this batch removes.
         cleaned: kind of noise → rows that held it; kind and piece (`markup <b>`) → how often it was removed.
     """
@@ -53,8 +52,9 @@ def write_part(
         ParquetStream(folder / "kept.parquet", CURATED_SCHEMA) as kept_file,
         ParquetStream(folder / "dropped.parquet", QUARANTINE_SCHEMA) as dropped_file,
     ):
-        for chunk, rows_of_chunk in _with_ranges(chunks):
-            kept, families, dropped_entries = _divide(chunk, rows_of_chunk, decided, is_tombstone)
+        for chunk in chunks:
+            rows_of_chunk = slice(rows, rows + chunk.num_rows)
+            kept, families, dropped_entries = _divide(chunk, rows_of_chunk, state)
             rows += chunk.num_rows
             grouped += sum(map(bool, kept["group"].to_pylist()))
             splits.update(zip(families, kept["split"].to_pylist(), strict=True))
@@ -66,38 +66,28 @@ def write_part(
     with ParquetStream(folder / "changes.parquet", CHANGE_SCHEMA) as changes_file:
         changes_file.write(pa.Table.from_pylist(list(removed), CHANGE_SCHEMA))
     with ParquetStream(folder / "sides.parquet", SPLITS_SCHEMA) as splits_file:
-        splits_file.write(pa.table([decided.split, np.asarray(is_tombstone, np.bool_)], schema=SPLITS_SCHEMA))
+        columns = [np.ascontiguousarray(column) for column in (state.split, state.is_tombstone)]
+        splits_file.write(pa.table(columns, schema=SPLITS_SCHEMA))
+    taken_out = Counter((row["family"], row["split"], row["reason"]) for row in removed)
     counts = {
         "rows": rows,
         "grouped": grouped,
         "dropped": dict(sorted(dropped.items())),
         "cleaned": dict(sorted(cleaned.items())),
         "sides": sorted([family, split, count] for (family, split), count in splits.items()),
-        "taken_out": sorted(
-            [*key, count]
-            for key, count in Counter((row["family"], row["split"], row["reason"]) for row in removed).items()
-        ),
+        "taken_out": sorted([*key, count] for key, count in taken_out.items()),
     }
     write_json(folder / "counts.json", counts)
 
 
-def _with_ranges(chunks: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, slice]]:
-    first = 0
-    for chunk in chunks:
-        yield chunk, slice(first, first + chunk.num_rows)
-        first += chunk.num_rows
-
-
 def _divide(
-    chunk: pa.Table, rows_of_chunk: slice, decided: Decided, is_tombstone: Any
+    chunk: pa.Table, rows_of_chunk: slice, state: BatchState
 ) -> tuple[pa.Table, list[str], list[dict[str, Any]]]:
     """The kept rows of a chunk (CURATED_SCHEMA), their families, and the quarantine entries of its dropped rows."""
-    split = decided.split[rows_of_chunk]
-    is_gone = np.asarray(is_tombstone[rows_of_chunk])
+    split, is_gone = state.split[rows_of_chunk], state.is_tombstone[rows_of_chunk]
     is_kept = ~is_gone & (split != NO_SPLIT) & (split != BENCHMARK)
     names = [("test" if number == GOLDEN else SPLITS[number]) for number in split[is_kept].tolist()]
-    representatives = decided.representative[rows_of_chunk]
-    groups = [row_id for row_id, is_in in zip(representatives, is_kept, strict=True) if is_in]
+    groups = list(compress(state.representative[rows_of_chunk], is_kept))
     rows = chunk.filter(pa.array(is_kept))
     columns = {"index": rows["index"], "row_id": rows["row_id"], "split": names, "group": groups}
     changed = rows["changed"].to_pylist()
@@ -106,28 +96,17 @@ def _divide(
         columns[name] = pc.if_else(is_other, rows[name], pa.scalar(None, pa.string()))
     kept = pa.table(columns, schema=CURATED_SCHEMA)
     is_dropped = ~is_gone & (split == NO_SPLIT)
-    columns_of_cause = (decided.reason, decided.field, decided.value)
-    causes = [
-        cause
-        for *cause, is_out in zip(*(column[rows_of_chunk] for column in columns_of_cause), is_dropped, strict=True)
-        if is_out
-    ]
+    causes = zip(*(column[rows_of_chunk] for column in (state.reason, state.field, state.value)), strict=True)
     dropped_rows = chunk.filter(pa.array(is_dropped)).to_pylist()
-    entries = [_quarantined(row, *cause) for row, cause in zip(dropped_rows, causes, strict=True)]
+    pairs = zip(dropped_rows, compress(causes, is_dropped), strict=True)
+    entries = [_quarantined(row, *cause) for row, cause in pairs]
     return kept, rows["family"].to_pylist(), entries
 
 
 def _quarantined(row: dict[str, Any], reason: str, field: str, value: str) -> dict[str, Any]:
-    record = canonical_json(
-        {name: value for name, value in row.items() if name not in ("by", "reason", "split", "changed")}
-    )
-    return {
-        **{name: row[name] for name in ORIGIN_FIELDS},
-        "reason": reason,
-        "field": field,
-        "value": value[:500],
-        "record": record,
-    }
+    origin = {name: row[name] for name in ORIGIN_FIELDS}
+    record = {name: value for name, value in row.items() if name not in ("by", "reason", "split", "changed")}
+    return {**origin, "reason": reason, "field": field, "value": value[:500], "record": canonical_json(record)}
 
 
 def read_splits(folder: Path) -> tuple[Any, Any]:

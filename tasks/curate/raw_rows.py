@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.curate.dedup.index import Indices
 from tasks.curate.dedup.known import RowTable
 from tasks.curate.dedup.shared_text import RowTexts
-from tasks.curate.dedup.sketch_file import Indices
 from tasks.curate.filters import JudgedRow
 from tasks.curate.settings import CurateSettings
 from tasks.curate.sides.split import exchanges, input_text, last_prompt, prompt_and_answer
@@ -58,26 +58,27 @@ def texts_of(row: dict[str, Any]) -> RowTexts:
 class Texts:
     """Reads the texts of rows: of the last batch from the spool, if there is one; of others from their raw batches."""
 
-    def __init__(self, batches: Sequence[Batch], raw_rows: RawRows, spool: Spool | None) -> None:
+    def __init__(self, table: RowTable, batches: Sequence[Batch], raw_rows: RawRows, spool: Spool | None) -> None:
+        self._table = table
         self._batches = batches
         self._raw_rows = raw_rows
         self._spool = spool
 
-    def __call__(self, table: RowTable, rows: Indices) -> list[RowTexts]:
+    def __call__(self, rows: Indices) -> list[RowTexts]:
         """The text of each row."""
         texts: dict[tuple[int, int], RowTexts] = {}
-        batches = table.rows["batch"][rows]
+        batches = self._table.rows["batch"][rows]
         for number in np.unique(batches).tolist():
-            for row in self._rows_of(table, number, np.unique(rows[batches == number])):
+            for row in self._rows_of(number, np.unique(rows[batches == number])):
                 texts[number, row["index"]] = texts_of(row)
-        indices = table.rows["index"][rows].tolist()
+        indices = self._table.rows["index"][rows].tolist()
         return [texts[key] for key in zip(batches.tolist(), indices, strict=True)]
 
-    def _rows_of(self, table: RowTable, number: int, rows: Indices) -> Iterator[dict[str, Any]]:
+    def _rows_of(self, number: int, rows: Indices) -> Iterator[dict[str, Any]]:
         if self._spool is not None and number == len(self._batches) - 1:
-            yield from self._spool.take(rows - table.first_of(number))
+            yield from self._spool.take(rows - self._table.first_of(number))
             return
-        indices = table.rows["index"][rows]
+        indices = self._table.rows["index"][rows]
         for first in range(0, len(indices), ROWS_AT_ONCE):
             portion = indices[first : first + ROWS_AT_ONCE].tolist()
             yield from (judged.row for judged in self._raw_rows.cleaned(self._batches[number], portion))

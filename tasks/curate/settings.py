@@ -45,7 +45,7 @@ class QualitySettings(Settings):
     refusals: Literal["drop", "keep"] = "keep"
     """Answers that decline ("As an AI language model, I cannot ...", "作为一个人工智能语言模型，我无法……")."""
     toxic_words: Literal["drop", "keep"] = "keep"
-    """Rows that hold a word of the list in tasks/curate/cleaning/word_lists.py."""
+    """Rows that hold a word of the list in tasks/curate/cleaning/quality.py."""
 
 
 class CurateSettings(Settings):

@@ -1,17 +1,14 @@
 """A batch's accepted rows, cleaned, with their MinHash signatures and fingerprints. Independent of other batches.
 
-Signatures are cached by content (tasks/curate/cache.py) without the text, which is stored in the raw batch and cleaned again where
+Signatures are cached by content (curator.py) without the text, which is stored in the raw batch and cleaned again where
 it is needed.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,22 +21,12 @@ from tasks.curate.dedup.sketch_file import FACT_SCHEMA, Signatures
 from tasks.curate.dedup.tokens import tokenise
 from tasks.curate.filters import JudgedRow, judge_row
 from tasks.curate.settings import CurateSettings
-from tasks.curate.sides.split import (
-    content_key,
-    exchanges,
-    input_text,
-    last_prompt,
-    passage_text,
-    split_of,
-)
+from tasks.curate.sides.split import content_key, exchanges, input_text, last_prompt, passage_text, split_of
 from tasks.dataset.conflicts import conflict_key
 from tasks.records.parse import fill_up, to_rows
 from tasks.records.row import ROW_SCHEMA
 from tasks.records.segmentation import normalise
-from tasks.runtime.logs.setup import set_up_logs
-from tasks.runtime.parent_watchdog import end_with_parent
-from tasks.runtime.plugins import load_plugins, plugin_names
-from tasks.runtime.terminal_text import prepare_streams
+from tasks.runtime.spawned_workers import Workers
 from tasks.state.manifest import Batch
 
 ROWS_AT_ONCE = 10_000
@@ -66,30 +53,16 @@ def compute_signatures(
 
     Args:
         accepted: indices in the batch; None takes every record that is a row.
-        processes: worker processes; the result does not depend on their number.
     """
     count = batch.rows
     ranges = [(first, min(first + ROWS_AT_ONCE, count)) for first in range(0, count, ROWS_AT_ONCE)]
     chosen = None if accepted is None else np.asarray(accepted, np.int64)
     jobs = [(batch, first, _between(chosen, first, last), last, settings) for first, last in ranges]
-    if processes == 1 or count < ROWS_WORTH_A_PROCESS:
-        yield from map(_process_range, jobs)
-        return
-    workers = min(processes, len(jobs))
-    context, plugins = get_context("spawn"), plugin_names()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(plugins,)) as pool:
-        waiting = deque(pool.submit(_process_range, job) for job in jobs[: 2 * workers])
-        for job in [*jobs[2 * workers :], *[None] * len(waiting)]:  # few jobs at once: finished results wait in memory
-            yield waiting.popleft().result()
-            if job is not None:
-                waiting.append(pool.submit(_process_range, job))
-
-
-def _start_worker(plugins: tuple[str, ...]) -> None:
-    prepare_streams()
-    set_up_logs("curate")
-    end_with_parent()
-    load_plugins(plugins, Path.cwd())
+    workers = Workers(1 if count < ROWS_WORTH_A_PROCESS else min(processes, len(jobs)), "curate")
+    try:
+        yield from workers.map(_process_range, jobs)
+    finally:
+        workers.close()
 
 
 def _between(chosen: Any, first: int, last: int) -> Any:
@@ -98,8 +71,7 @@ def _between(chosen: Any, first: int, last: int) -> Any:
     return chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, last)]
 
 
-def _process_range(job: tuple[Batch, int, Any, int, CurateSettings]) -> CuratedRows:
-    batch, first, accepted, last, settings = job
+def _process_range(batch: Batch, first: int, accepted: Any, last: int, settings: CurateSettings) -> CuratedRows:
     return process_rows(read_rows(batch, first, last, accepted), settings)
 
 
@@ -170,6 +142,5 @@ def process_rows(rows: pa.Table, settings: CurateSettings) -> CuratedRows:
         "prompt": np.array([0 if settings.conflicts == "keep" else conflict_key(row) for row in kept], np.uint64),
         "prints": np.diff(offsets).astype(np.int32),
     }
-    return CuratedRows(
-        to_clean_table(judged), Signatures(pa.table(facts, schema=FACT_SCHEMA), bands, fingerprints), dict(cleaned)
-    )
+    signatures = Signatures(pa.table(facts, schema=FACT_SCHEMA), bands, fingerprints)
+    return CuratedRows(to_clean_table(judged), signatures, dict(cleaned))

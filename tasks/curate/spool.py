@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.curate.dedup.sketch_file import Indices
+from tasks.curate.dedup.index import Indices
 from tasks.curate.sketch_batch import CLEAN_SCHEMA
 
 ROWS_IN_MEMORY = 1_000

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.curate.cache import remove_unused
 from tasks.curate.curator import Curator, Entry
 from tasks.errors import DataError
 from tasks.records.raw_bytes import require_unchanged
@@ -25,6 +24,9 @@ from tasks.state.manifest import read_manifest
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+
+SPLITS = ("train", "valid", "test")
 
 
 def run(config: PipelineConfig) -> None:
@@ -46,7 +48,7 @@ def run(config: PipelineConfig) -> None:
             entries.append(curator.curate(batch, progress))
     for entry in entries:
         _publish(entry, quarantine)
-    remove_unused(curator.used_entries)
+    curator.remove_unused()
     report = _report(entries)
     write_json(paths.CURATE_REPORT, report)
     _require_all_splits(report)
@@ -99,10 +101,8 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
         "taken_out_later": dict(sorted(taken_out.items())),
         "cleaned": dict(cleaned),
         "removed": {reason: dict(pieces.most_common()) for reason, pieces in sorted(removed.items())},
-        "splits": {split: splits[split] for split in ("train", "valid", "test")},
-        "families": {
-            family: {split: count[split] for split in ("train", "valid", "test")} for family, count in families.items()
-        },
+        "splits": {split: splits[split] for split in SPLITS},
+        "families": {family: {split: count[split] for split in SPLITS} for family, count in families.items()},
         "batches": batches,
     }
 
@@ -113,8 +113,5 @@ def _require_all_splits(report: dict[str, Any]) -> None:
         fix += f". {grouped} of them follow the split of an earlier row that they are near or share text with"
     for split, why in (("train", "there is nothing to train on"), ("test", "no model could be shown to be better")):
         if not report["splits"][split]:
-            raise DataError(
-                f"none of the {report['kept']} rows left is in the {split} split, so {why}",
-                where=str(paths.CURATED),
-                fix=fix,
-            )
+            what = f"none of the {report['kept']} rows left is in the {split} split, so {why}"
+            raise DataError(what, where=str(paths.CURATED), fix=fix)

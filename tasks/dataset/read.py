@@ -32,10 +32,7 @@ MapFunction = Callable[[Callable[[RawPart], pa.Table], Iterator[RawPart]], Itera
 
 
 def read_dataset(row_ids: Collection[str] | None = None) -> pa.Table:
-    """All curated rows (DATASET_SCHEMA), oldest batch first, without those that a later batch removed.
-
-    Args:
-        row_ids: only these rows.
+    """All curated rows (DATASET_SCHEMA), or those with these ids, oldest batch first, without those that a later batch removed.
 
     Raises:
         DataError: a raw batch is missing.
@@ -60,10 +57,8 @@ def read_parts(
 
 
 def read_pieces(map_function: MapFunction = map) -> Iterator[pa.Table]:
-    """The rows of `read_dataset`, in its order, in portions: memory does not grow with their number.
-
-    Args:
-        map_function: applies the conversion to the records that were read, in order, as `map` does.
+    """The rows of `read_dataset`, in its order, in portions: memory does not grow with their number. `map_function` converts the
+    records that were read, in order, as `map` does.
 
     Raises:
         DataError: a raw batch is missing.
@@ -84,10 +79,7 @@ def _read_all() -> Iterator[RawPart]:
 
 
 def pieces_of(batch: Batch, part: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The rows (DATASET_SCHEMA) of a part, in portions.
-
-    Args:
-        part: CURATED_SCHEMA, ordered by `index`, in one table or several.
+    """The rows (DATASET_SCHEMA) of a part (CURATED_SCHEMA, ordered by `index`, in one table or several), in portions.
 
     Raises:
         DataError: the raw batch is missing, or has fewer records than the part refers to.
@@ -105,9 +97,8 @@ def _read(batch: Batch, part: Iterable[pa.Table]) -> Iterator[RawPart]:
         for group in range(file.num_row_groups):
             last = first + file.metadata.row_group(group).num_rows
             pending_here = pending.before(last)
-            for batch_read in (
-                file.iter_batches(ROWS_AT_ONCE, row_groups=[group], use_threads=False) if pending_here.num_rows else ()
-            ):
+            groups = [group] if pending_here.num_rows else []
+            for batch_read in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, use_threads=False):
                 low, high = np.searchsorted(pending_here["index"].to_numpy(), [first, first + batch_read.num_rows])
                 if chosen := pending_here.slice(low, high - low):
                     raw = fill_up(pa.Table.from_batches([batch_read]))
@@ -174,11 +165,7 @@ def _without_removed(part: pa.Table, removed: Indices | None) -> pa.Table:
 
 
 def rows_of(batch: Batch, part: pa.Table, raw_file: Path | None = None) -> pa.Table:
-    """The rows (DATASET_SCHEMA) of a part, with their cleaned text.
-
-    Args:
-        raw_file: the raw batch's file, if not in data/raw.
-    """
+    """The rows (DATASET_SCHEMA) of a part, with their cleaned text; from another `raw_file` if the batch is not in data/raw."""
     raw = read_raw_file(raw_file) if raw_file else read_raw(batch, check=False)
     return rows_from(raw.take(part["index"]), batch, part)
 

@@ -120,11 +120,7 @@ def read_valid_families() -> dict[str, str]:
 
 
 def read_left_out(path: Path = LEFT_OUT, row_ids: Collection[str] | None = None) -> pa.Table:
-    """The rows of which there is no example, and why; none where `render` wrote no such file yet.
-
-    Args:
-        row_ids: only these rows.
-    """
+    """The rows (of these ids) of which there is no example, and why; none where `render` wrote no such file yet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

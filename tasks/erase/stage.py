@@ -183,6 +183,7 @@ def _clear_outputs(plan: Plan) -> None:
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for report in (paths.SUMMARY, paths.REPORT):  # they have answers to test rows
         report.unlink(missing_ok=True)
+    shutil.rmtree(paths.EXPLANATIONS, ignore_errors=True)
     for path in (*paths.QUARANTINE.rglob("*.parquet"), *paths.CURATED.glob("*.parquet")):
         if has_text(path, plan):
             with replacing(path) as temporary:

@@ -87,7 +87,20 @@ def _is_prompted(model: Any) -> bool:
     return hasattr(model, "get_base_model") and bool(model.active_peft_config.is_prompt_learning)
 
 
+def token_losses(model: Any, examples: list[Example]) -> list[list[float]]:
+    """The loss of each answer token of each example, in one forward pass."""
+    losses, counted = _losses(model, examples)
+    return [row[mask].tolist() for row, mask in zip(losses, counted, strict=True)]
+
+
 def _batch_losses(model: Any, examples: list[Example]) -> list[Loss]:
+    losses, counted = _losses(model, examples)
+    sums = (losses.double() * counted).sum(dim=1)
+    return list(zip(sums.tolist(), counted.sum(dim=1).tolist(), strict=True))
+
+
+def _losses(model: Any, examples: list[Example]) -> tuple[Any, Any]:
+    """(examples, positions): the loss of each token, and whether it counts; only positions where one counts."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -101,14 +114,12 @@ def _batch_losses(model: Any, examples: list[Example]) -> list[Loss]:
     counts_loss = counts_loss[:, 1:]  # a token is predicted from the position before it
     positions = counts_loss.any(dim=0).nonzero().squeeze(1)
     if not len(positions):
-        return [(0.0, 0)] * len(examples)
+        return torch.zeros((len(examples), 0)), torch.zeros((len(examples), 0), dtype=torch.bool)
     with torch.inference_mode():
         logits = _logits(model, ids.to(model.device), attention.to(model.device), positions.to(model.device))
         targets = ids[:, 1:][:, positions].to(model.device)
         losses = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets).cpu()
-    counted = counts_loss[:, positions]
-    sums = (losses.double() * counted).sum(dim=1)
-    return list(zip(sums.tolist(), counted.sum(dim=1).tolist(), strict=True))
+    return losses, counts_loss[:, positions]
 
 
 def _logits(model: Any, ids: Any, attention: Any, positions: Any) -> Any:

@@ -28,7 +28,9 @@ from tasks.runtime.plugin_table import STAGES
 from tasks.runtime.plugins import loaded_plugins
 
 SAVE_EVERY_SECONDS = 30.0
-PREDICTING = tuple(f"tasks/evaluate/{name}.py" for name in ("inference", "heads", "likelihood", "perplexity"))
+PREDICTING = tuple(
+    f"tasks/evaluate/{name}.py" for name in ("inference", "heads", "likelihood", "perplexity", "code/samples")
+)
 SCORING = frozenset({Path("tasks/evaluate/predictions.py")})
 """Scores are computed from cached predictions: another metric does not change them."""
 

@@ -42,6 +42,8 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("personal_data", pa.string()),  # kinds that neither prompt nor target has, such as `email,phone`; else null
         ("similarity", pa.float64()),  # cosine with the target by evaluate.encoder; null without one, or if not text
         ("confidence", pa.float64()),  # the probability of a head's label; null for other predictions
+        ("execution", pa.string()),  # "passed", or why code did not pass its tests; null if it was not executed
+        ("execution_error", pa.string()),  # the error that ended it
         ("score", pa.float64()),
         ("exact", pa.bool_()),  # null where undefined
         ("bits", pa.float64()),  # negative log2 likelihood of a text; null for other kinds

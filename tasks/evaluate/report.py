@@ -28,7 +28,7 @@ def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any
     families = {
         family: _describe_family(family, members, settings) for family, members in group(rows, "family").items()
     }
-    metrics = {METRICS[row["kind"]].name for row in rows}
+    metrics = set(map(_measure, rows))
     return ({"overall": _scores(rows, settings, "overall")} if len(metrics) == 1 else {}) | {"families": families}
 
 
@@ -46,7 +46,7 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
     metric = METRICS[kind]
     described = {
         "kind": kind,
-        "measure": metric.name,
+        "measure": ", ".join(dict.fromkeys(_measure(row) for row in kinds[kind])),
         **_scores(rows, settings, family),
         **_exact_match(rows),
         "unparsed": sum(row["is_unparsed"] for row in rows),
@@ -72,6 +72,11 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
         described |= _corpus_measures(METRICS[name], members)
     described |= describe_texts(rows, f"{settings.seed} {family}")
     return described | _classes(rows) | _calibration(rows) if metric.is_classification else described
+
+
+def _measure(row: Row) -> str:
+    """The name of a row's score: that of its kind, except where its answer was executed."""
+    return METRICS[row["kind"]].name if row.get("execution") is None else "tests passed"
 
 
 def _degenerate(rows: list[Row]) -> dict[str, int]:

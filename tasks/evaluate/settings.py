@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tasks.evaluate.code.settings import CodeSettings
 from tasks.evaluate.judge.settings import JudgeSettings
 from tasks.inference.settings import ServerSettings
 from tasks.runtime.base_settings import Seed, Settings
@@ -38,5 +39,7 @@ class EvaluateSettings(Settings):
     """Resamples of a bootstrap interval."""
     seed: Seed = 17
     """Seeds the bootstrap."""
+    code: CodeSettings = CodeSettings()
+    """How answers of code are scored ([code by execution](evaluation.md#code-by-execution))."""
     judge: JudgeSettings | None = None
     """A model that compares the candidate's free-form answers with the champion's ([the judge](judge.md)); none by default."""

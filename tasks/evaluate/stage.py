@@ -19,6 +19,8 @@ from tasks.base.load import labels_of, load_tokenizer
 from tasks.base.pin import BaseRecord, read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
+from tasks.evaluate.code.execution import Execution, open_execution
+from tasks.evaluate.code.report import SAMPLES_SCHEMA, describe_code
 from tasks.evaluate.encoder import find_encoder, with_similarity
 from tasks.evaluate.heads import predict_labels, predict_preferences
 from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
@@ -59,6 +61,7 @@ class ModelResult:
     losses: dict[str, dict[str, float]]
     """Family → its validation loss (nats per token) and number of tokens."""
     rows: list[Row]
+    samples: list[Row]  # sampled answers to rows with tests (SAMPLES_SCHEMA)
     facts: dict[str, Any]
     """Its size, and times and cost where they are measured."""
     server: dict[str, Any] | None
@@ -70,7 +73,8 @@ def run(config: PipelineConfig) -> None:
 
     Raises:
         DataError: rendered data or weights are missing.
-        ConfigError: `evaluate.encoder` is no encoder; a rubric of the judge is missing or invalid, or a variable that it needs.
+        ConfigError: answers of code cannot be isolated; `evaluate.encoder` is no encoder; a rubric of the judge, or a variable that
+            it needs, is missing or invalid.
         BaseModelError: the base cannot be loaded, the champion has another base, or the GPU's memory is not enough.
     """
     warn_of_emulation("evaluate", "evaluate.precision", config.evaluate.precision)
@@ -78,8 +82,12 @@ def run(config: PipelineConfig) -> None:
     judging = open_judging(config.evaluate)
     record = read_base()
     form = _form()
-    results = _evaluate_all(config.evaluate, record, form)
+    test = _read_test()
+    execution = open_execution(config.evaluate.code, test)
+    results = _evaluate_all(config.evaluate, record, form, test, execution)
     predictions = {role: result.rows for role, result in results.items()}
+    if execution is not None:
+        predictions = execution.score(predictions)
     if encoder is not None:
         predictions = with_similarity(predictions, encoder, config.evaluate.batch_rows)
     models = {
@@ -90,6 +98,7 @@ def run(config: PipelineConfig) -> None:
             "valid_losses": result.losses,
             **result.facts,
             **describe_model(predictions[role], config.evaluate),
+            **describe_code(predictions[role], result.samples, config.evaluate),
         }
         for role, result in results.items()
     }
@@ -98,6 +107,9 @@ def run(config: PipelineConfig) -> None:
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
+        if samples := results[role].samples:
+            path = paths.PREDICTIONS / f"{role}.code_samples.parquet"
+            write_parquet(path, pa.Table.from_pylist(samples, SAMPLES_SCHEMA))
     facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
@@ -105,6 +117,8 @@ def run(config: PipelineConfig) -> None:
     }
     if encoder is not None:
         facts["encoder"] = encoder.entry()
+    if execution is not None:
+        facts["code_execution"] = execution.describe()
     write_json(paths.METRICS, {**facts, "models": models, **judged})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
     lines = [*summarise(models), *_unknown_labels(predictions["candidate"])]
@@ -150,11 +164,12 @@ def _unknown_labels(rows: list[Row]) -> list[str]:
     ]
 
 
-def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[str, ModelResult]:
+def _evaluate_all(
+    settings: EvaluateSettings, record: BaseRecord, form: str, test: list[Row], execution: Execution | None
+) -> dict[str, ModelResult]:
     """Role → result of its model."""
     threads = Threads("evaluate")
     specs = list_models(read_round(), record, precision_of(settings.precision))
-    test = _read_test()
     examples, families = _valid_examples(form)
     tokenizer = load_tokenizer(paths.MODEL, generates=speaks(form))
     predict = PREDICTORS.get(form, _predict_answers)
@@ -165,6 +180,7 @@ def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> 
             with open_model(spec, settings, threads) as model:
                 losses = measure_losses(model, record.digest, examples, settings, progress)
                 method, rows = predict(model, task)
+                samples = execution.sample(model, task) if execution is not None else []
                 is_timed = predict is _predict_answers
                 times = measure_times(model, tokenizer, _prompts(test), settings) if is_timed else {}
             valid_perplexity = perplexity(losses)
@@ -175,6 +191,7 @@ def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> 
                 valid_perplexity,
                 losses_by_family(losses, families),
                 rows,
+                samples,
                 {"size": model_size(spec.folder, record), **times},
                 model.facts,
             )

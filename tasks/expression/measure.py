@@ -87,9 +87,8 @@ def has_at_most(texts: pa.Array, most: int) -> Mask:
     plain = is_ascii(texts)
     bound = np.where(plain, (characters + 1) // 2, characters * MAX_NFKC_EXPANSION)
     unsure = ~plain & (bound > most) & (characters <= most)
-    fill_in(
-        bound, unsure, texts, lambda text: max(len(nfkc(text)), 1)
-    )  # normalising is ten times as fast as segmenting
+    # normalising is ten times as fast as segmenting
+    fill_in(bound, unsure, texts, lambda text: max(len(nfkc(text)), 1))
     return _decided(bound <= most, texts, lambda unsure: segments_of(unsure) <= most)
 
 

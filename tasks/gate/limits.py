@@ -14,7 +14,7 @@ from tasks.gate.number_paths import number_paths, split_path
 from tasks.gate.settings import GateSettings, Limit
 from tasks.scoring.statistics import Interval
 
-BY_FAMILY = ("families", "valid_losses")
+BY_FAMILY = ("families", "valid_losses", "code")
 TOPICS = (
     *BY_FAMILY, "overall", "valid_perplexity", "size", "latency", "cost", "robustness", "bias", "forgetting", "grounding", "drift",
 )  # fmt: skip

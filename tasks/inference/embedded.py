@@ -74,6 +74,14 @@ class EmbeddedEngine:
             decode_all = partial(decode_rows, decode, processes=processes)
             return answers_of(prompts, self.tokenizer, ends, on_answers, decode_all)
 
+    def generate_tokens(self, prompt: Sequence[int], max_new_tokens: int) -> list[int]:
+        """The tokens of the answer of `generate` to one prompt, with its end token."""
+        answers: dict[int, list[int]] = {}
+        ends = end_token_ids(self.model, self.tokenizer)
+        with self._one_thread(), self.decoding([prompt], max_new_tokens, ends) as decode:
+            decode_rows(decode, [0], 1, answers.__setitem__)
+        return answers[0]
+
     def _processes(self, rows: int) -> int:
         if self.model.device.type != "cpu":
             return 1

@@ -1,4 +1,4 @@
-"""Sampled answers of a model in this process, in batches. Evaluation never samples."""
+"""Sampled answers of a model in this process, in batches. Evaluation samples for pass@k only."""
 
 from __future__ import annotations
 

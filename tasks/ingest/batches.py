@@ -68,30 +68,29 @@ class BatchWriter:
             self._writer.close()
         self._temporary.unlink(missing_ok=True)
 
-    def add(self, raw: RawRecord) -> bool:
-        """Stores the record unless the source has it this many times already; returns whether it was stored."""
+    def add(self, raw: RawRecord) -> None:
+        """Stores the record unless the source has it this many times already."""
         record, digest = identified(raw.record) if raw.raw is None else (None, record_digest(None, raw.raw))
         size = len(record or raw.raw or b"")
         self.bytes_seen += size
         if not self._occurrences.is_new(digest):
-            return False
-        self.digests.append(digest)
+            return
         self.unused.look_at(raw.record)
+        self._pending_bytes += size
         if digest in self.erased:
-            self._pending.append((digest, None, None, ERASED, raw.line))
+            self.add_erased(digest, raw.line)
         else:
             self.unreadable += record is None
-            self._pending.append((digest, record, raw.raw, raw.error, raw.line))
-        self._pending_bytes += size
-        if len(self._pending) >= ROWS_AT_ONCE or self._pending_bytes >= BYTES_AT_ONCE:
-            self._flush()
-        return True
+            self._append(digest, record, raw.raw, raw.error, raw.line)
 
     def add_erased(self, digest: str, line: int) -> None:
         """Stores a record whose content was erased, without it."""
+        self._append(digest, None, None, ERASED, line)
+
+    def _append(self, digest: str, record: str | None, raw: bytes | None, error: str | None, line: int) -> None:
         self.digests.append(digest)
-        self._pending.append((digest, None, None, ERASED, line))
-        if len(self._pending) >= ROWS_AT_ONCE:
+        self._pending.append((digest, record, raw, error, line))
+        if len(self._pending) >= ROWS_AT_ONCE or self._pending_bytes >= BYTES_AT_ONCE:
             self._flush()
 
     def finish(self, batch_ids: Collection[str], ordinal: int) -> Batch | None:
@@ -199,10 +198,15 @@ def declaration_of(source: Source) -> dict[str, str]:
     return declared | {"columns": canonical_json(dict(source.columns))}
 
 
-def declared_of(batch: Batch) -> dict[str, str]:
+def changes_of(batch: Batch, source: Source) -> list[str]:
+    """Changes of the source's declaration since the batch was collected, as `shape alpaca → messages`."""
+    now, then = declaration_of(source), _declared_of(batch)
+    return [f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name]]
+
+
+def _declared_of(batch: Batch) -> dict[str, str]:
     """`declaration_of` the batch's source when it was collected."""
     with pq.ParquetFile(batch.path) as file:
         first = next(file.iter_batches(batch_size=1, columns=list(DECLARED))).to_pylist()[0]
-    return {
-        name: first.get(name) or "train" for name in DECLARED
-    }  # old batches have no use: all rows were for training
+    # old batches have no use: all rows were for training
+    return {name: first.get(name) or "train" for name in DECLARED}

@@ -9,9 +9,8 @@ from typing import Any
 
 from tasks.errors import DataError, SourceError
 from tasks.ingest.batches import BatchWriter, count_records
-from tasks.ingest.changes.file_digests import digests_of
-from tasks.ingest.changes.occurrences import RecordCounts
-from tasks.ingest.changes.sampling import Sample
+from tasks.ingest.changes.file_digests import digests_of, disk_errors_of, records_with_disk_errors
+from tasks.ingest.changes.occurrences import RecordCounts, Sample
 from tasks.ingest.changes.unused_fields import note
 from tasks.ingest.connectors.connect import connect
 from tasks.ingest.connectors.connector import OpenItem
@@ -22,7 +21,6 @@ from tasks.ingest.readers.column_check import ColumnCheck
 from tasks.ingest.readers.images import ImageStore
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
-from tasks.ingest.source_errors import disk_errors_of, records_with_disk_errors
 from tasks.records.raw_batch import digest_of
 from tasks.records.raw_notes import notes_of
 from tasks.runtime.progress import Progress, track

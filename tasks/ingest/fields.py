@@ -19,20 +19,15 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 """The fields of each shape; `columns` maps them to columns of the source."""
 
-REQUIRED_FIELDS: dict[str, tuple[str, ...]] = {
+REQUIRED_FIELDS: dict[str, tuple[str, ...]] = FIELDS | {
     "alpaca": ("instruction", "output"),
     "sharegpt": ("conversations",),
     "messages": ("messages",),
     "prompt_completion": ("prompt", "completion"),
-    "text_label": ("text", "label"),
     "preference": ("chosen", "rejected"),
     "kto": ("label",),
-    "text": ("text",),
-    "conll": ("tokens", "tags"),
-    "parallel": ("source", "target"),
-    "row": ("input", "output"),
 }
-"""The required fields of each shape."""
+"""The required fields of each shape; all of them, where it is not listed."""
 
 WITHIN_TURNS = frozenset(_TURNS)
 """Fields of turns: not columns of a record."""

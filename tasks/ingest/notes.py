@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.ingest.batches import declaration_of, declared_of
+from tasks.ingest.batches import changes_of
 from tasks.ingest.connectors.listing import ItemState
 from tasks.ingest.readers.dispatch import format_of
 from tasks.ingest.settings import Source
@@ -27,11 +27,8 @@ def rewritten(source: Source, name: str, now: ItemState, before: ItemState, star
 
 def changed_declaration(source: Source, batches: list[Batch]) -> Iterator[str]:
     """A message if a source's last rows were collected with another shape, family, language, columns or use."""
-    now, then = declaration_of(source), declared_of(batches[-1])
-    if now == then:
-        return
-    changed = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
-    yield (
-        f"source `{source.name}`: its declaration changed after rows were collected ({changed}). Those rows are unchanged;"
-        f" to apply it to them: strop data reread {source.name}"
-    )
+    if changes := ", ".join(changes_of(batches[-1], source)):
+        yield (
+            f"source `{source.name}`: its declaration changed after rows were collected ({changes}). Those rows are unchanged;"
+            f" to apply it to them: strop data reread {source.name}"
+        )

@@ -15,11 +15,12 @@ from tasks.ingest.resolve_training_start import (
     fetch_initial_weights,
     is_start_of,
     new_start,
+    receipt_of,
     require_comparable,
 )
 from tasks.model_store.ledger import budget_of, champion_of, read_ledger
 from tasks.model_store.ledger_chain import FETCH
-from tasks.model_store.versions import commit_of, receipt_at, weights_folder
+from tasks.model_store.versions import weights_folder
 from tasks.state.round import Champion, Round, read_round, write_round
 from tasks.state.training_start import write_start
 from tasks.vcs import dvc_pipeline, git
@@ -83,8 +84,7 @@ def _batches_of(model: str, version: int) -> tuple[str, ...]:
     Raises:
         DataError: its commit was not fetched: without it, the gate could not compare the established test rows.
     """
-    commit = commit_of(model, version)
-    receipt = receipt_at(commit) if commit else None
-    if receipt is None:
+    receipt = receipt_of(model, version)
+    if not receipt:
         raise DataError(f"the commit of the champion (version {version}) is missing", where=model, fix=FETCH)
     return tuple(batch["batch"] for batch in receipt["manifest"])

@@ -62,7 +62,7 @@ def require_comparable(champion: Champion, folder: Path, config: PipelineConfig)
     Raises:
         BaseModelError: the champion has another base, or another kind of output.
     """
-    base = _receipt_of(champion, config.register_.model_name).get("base", {})
+    base = receipt_of(config.register_.model_name, champion.version).get("base", {})
     _require_comparable(champion.version, base, kind_of_model(folder), read_base().digest, config)
 
 
@@ -72,8 +72,7 @@ def require_comparable_version(version: int, base_digest: str | None, config: Pi
     Args:
         base_digest: of the present base; None where it does not exist yet.
     """
-    commit = commit_of(config.register_.model_name, version)
-    receipt = (receipt_at(commit) if commit else None) or {}
+    receipt = receipt_of(config.register_.model_name, version)
     objective = receipt.get("training", {}).get("objective")
     kind = config.finetune.kind_of(objective) if objective else None
     _require_comparable(version, receipt.get("base", {}), kind, base_digest, config)
@@ -108,7 +107,7 @@ def fetch_initial_weights(model: str) -> None:
 
 def _with_its_batches(champion: Champion, model: str) -> Champion:
     """The champion with the batches of its training: those of its receipt that were not excluded then."""
-    receipt = _receipt_of(champion, model)
+    receipt = receipt_of(model, champion.version)
     excluded = excluded_batches([Decision(**decision) for decision in receipt.get("decisions", [])])
     batches = tuple(batch for batch in champion.batches if batch not in excluded)
     return Champion(champion.version, champion.weights_digest, batches)
@@ -127,8 +126,9 @@ def _start_of(champion: Champion, model: str) -> Start:
     return parse_start(content.decode("utf-8")) if content else Start()
 
 
-def _receipt_of(champion: Champion, model: str) -> dict[str, Any]:
-    commit = commit_of(model, champion.version)
+def receipt_of(model: str, version: int) -> dict[str, Any]:
+    """The version's receipt; empty if its commit was not fetched."""
+    commit = commit_of(model, version)
     return (receipt_at(commit) if commit else None) or {}
 
 

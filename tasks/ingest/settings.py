@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, StringConstraints, ValidationError, field
 from tasks.ingest.connectors.table import CONNECTORS
 from tasks.ingest.fields import FIELDS
 from tasks.ingest.readers.formats import AUTO, FORMATS
+from tasks.records.code_tests import TEST_COLUMNS
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.plugin_name import NameIn
 from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secret
@@ -36,9 +37,8 @@ _ALL_KINDS = {"name", "kind", "shape", "family", "language", "columns", "max_row
 def _require_options(model: type[Settings], options: dict[str, JsonValue]) -> None:
     """Raises ValueError with every error of a plugin's settings."""
     try:
-        model.model_validate_json(
-            json.dumps(options)
-        )  # as JSON, because there a strict model accepts a list for a tuple
+        # as JSON, because there a strict model accepts a list for a tuple
+        model.model_validate_json(json.dumps(options))
     except ValidationError as error:
         errors = [f"{'.'.join(map(str, ('options', *each['loc'])))}: {each['msg']}" for each in error.errors()]
         raise ValueError("; ".join(errors)) from error
@@ -123,7 +123,8 @@ class Source(Settings):
     """Language of the rows; `auto`: by the script of each row."""
     columns: dict[str, str] = {}
     """Field of the shape → column of the source, if their names differ: `{text: body, label: section}`. `id` is a column whose
-    values must be unique within a batch."""
+    values must be unique within a batch. `tests`, with `tests_setup` and `entry_point`: the tests of an answer of code
+    ([the data](data.md#tests-of-code))."""
     max_rows: Annotated[int, Field(ge=1)] | None = None
     """The most rows that are collected from the source, in all runs: the first ones, or with `sample_seed` a random sample."""
     sample_seed: int | None = None
@@ -137,9 +138,8 @@ class Source(Settings):
             "a".encode(encoding).decode(encoding, "replace")
             b"\xff".decode(encoding, "replace")  # `idna` and `punycode` cannot
         except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`{encoding}` is not a text encoding; use utf-8, gb18030, big5, utf-16, cp1252, ..."
-            ) from error
+            others = "use utf-8, gb18030, big5, utf-16, cp1252, ..."
+            raise ValueError(f"`{encoding}` is not a text encoding; {others}") from error
         return encoding
 
     @field_validator("path", "image_folder", "storage_options", "url", "tracking_uri", "options")
@@ -151,13 +151,11 @@ class Source(Settings):
 
     @model_validator(mode="after")
     def columns_are_fields(self) -> "Source":
-        known = (*FIELDS[self.shape], "id")
+        known = (*FIELDS[self.shape], "id", *TEST_COLUMNS)
         unknown = sorted(set(self.columns) - set(known))
         if unknown:
-            raise ValueError(
-                f"columns: shape `{self.shape}` has no field {', '.join(unknown)}; it has {', '.join(known)}"
-                " (left: our field, right: your column)"
-            )
+            fields = f"shape `{self.shape}` has no field {', '.join(unknown)}; it has {', '.join(known)}"
+            raise ValueError(f"columns: {fields} (left: our field, right: your column)")
         return self
 
     @model_validator(mode="after")

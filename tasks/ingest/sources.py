@@ -12,14 +12,7 @@ from dataclasses import dataclass, field
 
 from tasks import paths
 from tasks.errors import DataError, SourceError
-from tasks.ingest.changes.scan import (
-    ScanState,
-    anything_new,
-    manifest_digest,
-    read_state,
-    settings_digest,
-    write_state,
-)
+from tasks.ingest.changes.scan import ScanState, manifest_digest, read_state, settings_digest, write_state
 from tasks.ingest.connectors.connect import list_items
 from tasks.ingest.connectors.listing import ItemState, Listing
 from tasks.ingest.secrets import without_secrets
@@ -28,8 +21,6 @@ from tasks.records.raw_notes import notes_of
 from tasks.runtime.plurals import count_of
 from tasks.state.decisions import excluded_batches, read_decisions
 from tasks.state.manifest import Batch, read_manifest, write_manifest
-
-__all__ = ["IngestResult", "SourceResult", "anything_new", "ingest_sources"]
 
 
 @dataclass

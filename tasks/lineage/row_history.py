@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,25 @@ def find_row(start: str) -> tuple[str, dict[str, set[int]]]:
             if not matches
             else f"{len(matches)} rows' ids begin so: {', '.join(sorted(matches)[:3])}"
         )
-        fix = "See ids: strop quarantine list, strop data diff" if not matches else "Give more of it"
+        fix = _like(start) if not matches else "Give more of it"
         raise DataError(what, where=start, fix=fix)
     return next(iter(matches.items()))
+
+
+def collected_row(row_id: str, records: dict[str, set[int]]) -> dict[str, Any]:
+    """The row (ROW_SCHEMA) as it was collected first, by the records of `find_row`; without texts if no record could be parsed."""
+    batch = next(batch for batch in read_manifest() if batch.batch in records)
+    indices = sorted(records[batch.batch])[:1]
+    (row,) = to_rows(read_raw(batch, check=False).take(pa.array(indices)), batch, indices).to_pylist()
+    return dict(row)
+
+
+def _like(start: str) -> str:
+    """Where to see ids, and those that begin much like this text."""
+    beginnings = {row_id[: len(start)]: row_id for row_id in sorted(locate_rows_by_prefix(start[:2]))}
+    alike = difflib.get_close_matches(start, beginnings, n=3)
+    near = f"Ids that begin like it: {', '.join(beginnings[beginning] for beginning in alike)}. " if alike else ""
+    return f"{near}See ids: strop quarantine list, strop data diff"
 
 
 def _has_text(records: dict[str, set[int]]) -> bool:

@@ -41,18 +41,4 @@ def is_password(text: str, match: re.Match[str]) -> int:
     return 0 if match["x"].lower() in _NO_PASSWORDS or match["x"][0] in "$%{<*" else match.end("x")
 
 
-_NO_PASSWORDS = {
-    "password",
-    "passwd",
-    "pass",
-    "pass_word",
-    "pwd",
-    "pw",
-    "secret",
-    "token",
-    "user",
-    "xxx",
-    "xxxx",
-    "changeme",
-    "密码",
-}
+_NO_PASSWORDS = frozenset("password passwd pass pass_word pwd pw secret token user xxx xxxx changeme 密码".split())  # noqa: SIM905

@@ -7,7 +7,7 @@ from typing import Any
 
 import regex
 
-from tasks.records.shape_fields import Columns, Fields, NoRow, list_of
+from tasks.records.shape_fields import Columns, Fields, list_of, value_of, wrong_type
 
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\u3000-\u303f\uff01-\uff60]")
 """Scripts and punctuation that are written without spaces between words; Korean is not."""
@@ -28,11 +28,14 @@ def conll(record: dict[str, Any], columns: Columns) -> Fields:
     `B-x` begins an entity, `I-x` continues the one of its type, and a token without its type ends it. `M-x` is `I-x`; so are `E-x`
     and `L-x`, which also end the entity; `S-x` and `U-x` are an entity of one token.
     """
-    tokens = _texts(record, columns.get("tokens", "tokens"))
+    column = columns.get("tokens", "tokens")
+    tokens = list_of(value_of(record, column), column)
+    if not all(isinstance(token, str) for token in tokens):
+        raise wrong_type(column, tokens)
     column = columns.get("tags", "tags")
-    tags = [_tags(value, column) for value in _list(record, column)]
+    tags = [_tags(value, column) for value in list_of(value_of(record, column), column)]
     if len(tokens) != len(tags):
-        raise NoRow("wrong_type", column, f"{len(tags)} tags for {len(tokens)} tokens")
+        raise wrong_type(column, f"{len(tags)} tags for {len(tokens)} tokens")
     sentence, starts = joined(tokens)
     entities: list[dict[str, Any]] = []
     is_open: dict[str, dict[str, Any]] = {}
@@ -45,9 +48,7 @@ def conll(record: dict[str, Any], columns: Columns) -> Fields:
             if tag == "O":
                 continue
             if kind in named:
-                raise NoRow(
-                    "wrong_type", column, f"two tags of {kind} at token {index + 1} ({token}): {','.join(token_tags)}"
-                )
+                raise wrong_type(column, f"two tags of {kind} at token {index + 1} ({token}): {','.join(token_tags)}")
             if mark in _ENDS:
                 ended.add(kind)
             mark = _BIO.get(mark, mark)
@@ -60,7 +61,7 @@ def conll(record: dict[str, Any], columns: Columns) -> Fields:
             else:
                 before = ",".join(tags[index - 1]) if index else "nothing"
                 what = f"{tag} at token {index + 1} ({token}) follows {before}; BIO allows it not"
-                raise NoRow("wrong_type", column, what)
+                raise wrong_type(column, what)
         is_open = {kind: entity for kind, entity in named.items() if kind not in ended}
     return {"input": sentence, "output": json.dumps(entities, ensure_ascii=False, separators=(",", ":"))}
 
@@ -70,7 +71,7 @@ def _tags(value: Any, column: str) -> list[str]:
     if isinstance(value, list) and value and all(isinstance(tag, str) for tag in value):
         return value
     if not isinstance(value, str):
-        raise NoRow("wrong_type", column, value)
+        raise wrong_type(column, value)
     tags = [tag.strip() for tag in _SEPARATORS.split(value)]
     return tags if all(_TAG.fullmatch(tag) for tag in tags) else [value]
 
@@ -90,20 +91,3 @@ def joined(tokens: list[str]) -> tuple[str, list[int]]:
         length += len(token)
         text = token or text
     return "".join(parts), starts
-
-
-def _texts(record: dict[str, Any], column: str) -> list[str]:
-    value = _list(record, column)
-    if not all(isinstance(token, str) for token in value):
-        raise NoRow("wrong_type", column, value)
-    return value
-
-
-def _list(record: dict[str, Any], column: str) -> list[Any]:
-    value = record.get(column)
-    if value is None:
-        raise NoRow("missing_field", column, sorted(record))
-    value = list_of(value, column)
-    if not isinstance(value, list):
-        raise NoRow("wrong_type", column, value)
-    return value

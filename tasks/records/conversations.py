@@ -11,9 +11,18 @@ import re
 from typing import Any
 
 from tasks.records.ordered_json import dumps, without_nulls
-from tasks.records.shape_fields import Columns, Fields, NoRow, json_of, list_of, optional_text
+from tasks.records.shape_fields import (
+    Columns,
+    Fields,
+    NoRow,
+    Turn,
+    json_of,
+    list_of,
+    optional_text,
+    parsed,
+    wrong_type,
+)
 from tasks.records.tool_calls import in_order_of_calls
-from tasks.records.turn import Turn
 from tasks.records.turn_content import hash_of
 from tasks.records.turns import ANSWERS, flag_of, read_turn
 from tasks.runtime.files import canonical_json
@@ -36,13 +45,11 @@ def turns_of(value: Any, columns: Columns, column: str, mask: Any = None) -> lis
         NoRow: it is not a list, or an element is not a turn.
     """
     value = list_of(value, column)
-    if not isinstance(value, list):
-        raise NoRow("wrong_type", column, value)
     if len(value) > MOST_TURNS:
         raise NoRow("role_order", column, f"{len(value):,} turns; at most {MOST_TURNS:,} are a dialogue")
     read = [read_turn(turn, columns, column) for turn in value]
     if mask is not None and mask != "":  # an empty cell of CSV
-        read = _masked(read, list_of(mask, "loss_mask"))
+        read = _masked(read, parsed(mask, "loss_mask"))
     return [turn for turns in read for turn in turns]
 
 
@@ -65,16 +72,13 @@ def _masked(read: list[list[Turn]], mask: Any) -> list[list[Turn]]:
     answers = [index for index, turns in enumerate(read) if turns[-1].role in ANSWERS]
     if not isinstance(mask, list) or len(mask) not in (len(read), len(answers)):
         of = f"; the dialogue has {len(read)} turns, {len(answers)} of them the assistant's"
-        raise NoRow("wrong_type", "loss_mask", f"{mask if not isinstance(mask, list) else f'{len(mask)} flags'}{of}")
+        raise wrong_type("loss_mask", f"{mask if not isinstance(mask, list) else f'{len(mask)} flags'}{of}")
     indices = range(len(read)) if len(mask) == len(read) else answers
     flags = dict(zip(indices, (flag_of(flag, "loss_mask") for flag in mask), strict=True))
     for index, flag in flags.items():
         if flag and index not in answers:
-            raise NoRow(
-                "wrong_type",
-                "loss_mask",
-                f"turn {index + 1} of the role {read[index][-1].role}: answers alone are trained",
-            )
+            role = read[index][-1].role
+            raise wrong_type("loss_mask", f"turn {index + 1} of the role {role}: answers alone are trained")
     return [
         [turn._replace(is_trained=turn.is_trained and flags.get(index, True)) for turn in turns]
         for index, turns in enumerate(read)
@@ -103,7 +107,7 @@ def as_fields(
         system, turns = turns[0].text, turns[1:]
     if has_system and (own := optional_text(record, columns, "system")):
         if system.strip() and own.strip() != system.strip():
-            raise NoRow("wrong_type", columns.get("system", "system"), "a system text beside another in the turns")
+            raise wrong_type(columns.get("system", "system"), "a system text beside another in the turns")
         system = system or own
     roles = [turn.role for turn in turns]
     if not _ORDER.fullmatch("".join(_LETTERS[role] for role in roles)):
@@ -148,24 +152,20 @@ def _tools(record: dict[str, Any], columns: Columns) -> str:
     value = record.get(column)
     if value is None or value == "":
         return ""
-    tools = list_of(value, column) if isinstance(value, str) else without_nulls(value)
+    tools = parsed(value, column) if isinstance(value, str) else without_nulls(value)
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise NoRow("wrong_type", column, value)
+        raise wrong_type(column, value)
     return dumps(tools) if tools else ""
 
 
 def _images(record: dict[str, Any], columns: Columns, within: list[str]) -> str:
-    """JSON list of the images' hashes, in order; ingestion stored the images, and put their hashes into the record.
-
-    Args:
-        within: hashes of the images in the turns.
-    """
+    """JSON list of the images' hashes (those in the turns: `within`), in order; ingestion put them into the record."""
     column = columns.get("images", "images")
     images = record.get(column)
     if not images:
         return canonical_json(within)
     if not isinstance(images, list):
-        raise NoRow("wrong_type", column, images)
+        raise wrong_type(column, images)
     if within:
-        raise NoRow("wrong_type", column, "images in the turns, and others beside them: their order is not known")
+        raise wrong_type(column, "images in the turns, and others beside them: their order is not known")
     return canonical_json([hash_of(image, column) for image in images])

@@ -30,9 +30,6 @@ class Number:
     def value(self) -> float | int:
         return int(self.digits) if self.digits.lstrip("-").isdigit() else float(self.digits)
 
-    def __str__(self) -> str:
-        return self.digits
-
     def __repr__(self) -> str:
         return self.digits
 

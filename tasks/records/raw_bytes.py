@@ -37,16 +37,25 @@ def require_unchanged(batches: Iterable[Batch]) -> None:
     Raises:
         DataError: a file is missing, has changed, or belongs to no batch.
     """
-    require_no_erasure()
-    files = digest_files()
-    require_batches(batches, files)
-    recorded = recorded_version()
-    if recorded is None or version_of(files) == recorded:
+    if require_intact(batches):
         return
-    if (name := changed_since(recorded, files)) is not None:
-        raise changed_file_error(name)
     fix = "If an ingestion was interrupted: python -m tasks ingest. Else restore it: dvc checkout --force data/raw.dvc"
     raise DataError(f"is not the version in {paths.RAW_DVC}", where=str(paths.RAW), fix=fix)
+
+
+def require_intact(batches: Iterable[Batch], leftovers: Iterable[Path] = ()) -> bool:
+    """As `require_unchanged`, but raw rows, and `leftovers` (batches that are not in the manifest yet), may have been added since
+    data/raw.dvc was written: returns whether none was."""
+    require_no_erasure()
+    files = digest_files()
+    _require_batches(batches, files, leftovers)
+    recorded = recorded_version()
+    if recorded is None or version_of(files) == recorded:
+        return True
+    if (name := _changed_since(recorded, files)) is not None:
+        what = f"differs from {paths.RAW_DVC}: it was edited"
+        raise DataError(what, where=str(paths.RAW / name), fix=_fix(name))
+    return False
 
 
 def require_no_erasure() -> None:
@@ -56,12 +65,8 @@ def require_no_erasure() -> None:
         raise DataError("an erasure of rows was interrupted", where=str(paths.ERASING), fix=fix)
 
 
-def require_batches(batches: Iterable[Batch], files: Digests, leftovers: Iterable[Path] = ()) -> None:
-    """As `require_unchanged`, by the manifest only.
-
-    Args:
-        leftovers: batches that are not in the manifest yet.
-    """
+def _require_batches(batches: Iterable[Batch], files: Digests, leftovers: Iterable[Path]) -> None:
+    """Checks the files against the manifest."""
     named = {paths.MANIFEST.name}
     for batch in batches:
         name = f"{batch.source}/{batch.batch}.parquet"  # faster than a path, for thousands of batches
@@ -121,7 +126,7 @@ def recorded_files(version: str) -> dict[str, str] | None:
         return None
 
 
-def changed_since(recorded: str, files: Digests) -> str | None:
+def _changed_since(recorded: str, files: Digests) -> str | None:
     """A file that differs from the recorded version; None if data/raw only grew, or that version is not in the cache.
 
     An interrupted ingestion leaves whole batches, and a manifest that begins like the recorded one.
@@ -136,12 +141,6 @@ def changed_since(recorded: str, files: Digests) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if now[: len(before)] == before else paths.MANIFEST.name
-
-
-def changed_file_error(name: str) -> DataError:
-    """The error for a file that differs from data/raw.dvc."""
-    what = f"differs from {paths.RAW_DVC}: it was edited"
-    return DataError(what, where=str(paths.RAW / name), fix=_fix(name))
 
 
 def _fix(name: str) -> str:

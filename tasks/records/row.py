@@ -21,20 +21,20 @@ _TOOL_ROLES = ("tool_call", "tool")
 CONTENT_FIELDS = ("family", "system", "history", "instruction", "input", "output")
 """The fields of a row's identity: two rows with the same values are the same row."""
 
-MORE_FIELDS = {"tools": "", "rejected": "", "desirable": "", "images": "[]", "untrained": "", "thoughts": ""}
+MORE_FIELDS = {"tools": "", "rejected": "", "desirable": "", "images": "[]", "untrained": "", "thoughts": ""} | {
+    "tests": ""
+}
 """Fields that most rows lack, with their empty value; part of a row's identity if they are not empty.
 
 `tools`: JSON of the tools that a dialogue may call, in the order of their keys. `rejected`: the worse answer of a preference pair
 (the better one is `output`). `desirable`: "true" or "false", the label of KTO. `images`: JSON list of sha256, in order.
 `untrained`: JSON list of answers that are only context; `thoughts`: JSON [[turn, thought], ...]. Turns are counted from the end,
 -1 is the output (so they stay valid if old turns are removed), and 0 in `thoughts` is `rejected`.
+`tests`: Python that runs after an answer of code (tasks/records/code_tests.py); it is in no prompt, and never trained.
 """
 
 NO_TEXT = {"system": "", "history": "[]", "instruction": "", "input": "", "output": "", **MORE_FIELDS}
 """The content of a record that is not a row."""
-
-INPUT_FIELDS = ("family", "system", "history", "instruction", "input")
-"""The fields of the prompt: the split depends only on these, so that all answers to one prompt are in one split."""
 
 ROW_SCHEMA = pa.schema(
     [

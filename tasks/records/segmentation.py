@@ -74,6 +74,11 @@ def segment_with_symbols(text: str) -> list[str]:
     return tokens
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where the tokens of `segment_with_symbols` begin and end, in the text as it is."""
+    return [match.span() for match in _TOKEN_OR_SYMBOL.finditer(text)]
+
+
 def normalise(text: str) -> str:
     """The text for comparisons of deduplication and split: NFKC, case-folded, white space as single spaces."""
     return str(_SPACE.sub(" ", nfkc(text)).strip().casefold())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.records.strict_json import StrictDecoder
 
@@ -31,15 +31,25 @@ class NoRow(Exception):
         self.problem = Problem(code, field, value)
 
 
+def wrong_type(field: str, value: Any) -> NoRow:
+    """The error for a value, or a sentence about it, that does not fit its field."""
+    return NoRow("wrong_type", field, value)
+
+
+def value_of(record: dict[str, Any], column: str) -> Any:
+    """The value of a required column; raises NoRow if it is missing."""
+    if (value := record.get(column)) is None:
+        raise NoRow("missing_field", column, sorted(record))
+    return value
+
+
 def text_of(record: dict[str, Any], columns: Columns, field: str) -> str:
     column = columns.get(field, field)
-    value = record.get(column)
-    if value is None:
-        raise NoRow("missing_field", column, sorted(record))
+    value = value_of(record, column)
     if isinstance(value, dict) and value.keys() == {"bytes"}:
         raise NoRow("encoding_damage", column, "bytes that are not UTF-8")
     if not isinstance(value, str):
-        raise NoRow("wrong_type", column, value)
+        raise wrong_type(column, value)
     return value
 
 
@@ -61,6 +71,36 @@ def json_of(text: str, field: str) -> Any:
     return value
 
 
-def list_of(value: Any, field: str) -> Any:
+def parsed(value: Any, field: str) -> Any:
     """The value, parsed if it is text: CSV and databases store lists as JSON."""
     return json_of(value, field) if isinstance(value, str) else value
+
+
+def list_of(value: Any, field: str) -> list[Any]:
+    """As `parsed`; raises NoRow if it is not a list."""
+    value = parsed(value, field)
+    if not isinstance(value, list):
+        raise wrong_type(field, value)
+    return value
+
+
+class Turn(NamedTuple):
+    """A turn. A record's turn with both a text and a call is two."""
+
+    role: str
+    text: str
+    images: tuple[str, ...] = ()
+    """Hashes; each is `<image>` in the text."""
+    is_trained: bool = True
+    thought: str = ""
+    ids: tuple[str | None, ...] = ()
+    """Of a `tool_call`: ids of its calls; of a `tool`: id of the call that it answers."""
+    speaker: str = ""
+    """Of a `tool`: its name, if the record has it; else `observation`, if that is its role in the record."""
+
+    @property
+    def is_plain(self) -> bool:
+        return self[2:] == _PLAIN
+
+
+_PLAIN = ((), True, "", (), "")

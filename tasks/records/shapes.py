@@ -12,6 +12,7 @@ conll              tokens, tags (BIO) → input, output: JSON list of entities
 parallel           source → input, target → output
 row                a row's own fields (tasks/records/row.py), as Strop itself writes them
 
+A record of any shape may have tests for an answer of code (code_tests.py).
 A generated record has the column strop_synthetic: {"recipe": ..., "parents": [...]}.
 """
 
@@ -20,15 +21,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from tasks.records.code_tests import tests_of
 from tasks.records.conll import conll
 from tasks.records.conversations import are_turns, as_fields, turns_of
 from tasks.records.ordered_json import comparable
 from tasks.records.row import NO_TEXT
 from tasks.records.segmentation import around
-from tasks.records.shape_fields import Columns, Fields, NoRow, Problem, json_of, list_of, optional_text, text_of
-from tasks.records.turn import Turn
+from tasks.records.shape_fields import (
+    Columns,
+    Fields,
+    NoRow,
+    Problem,
+    Turn,
+    json_of,
+    list_of,
+    optional_text,
+    text_of,
+    value_of,
+    wrong_type,
+)
 from tasks.records.turns import ANSWERS
 from tasks.runtime.files import canonical_json
 
@@ -51,6 +65,7 @@ def to_fields(record: Any, shape: str, columns: Columns) -> Fields | Problem:
             raise NoRow("not_an_object", "record", record)
         fields = dict(NO_TEXT)
         fields |= SHAPES[shape](record, columns)
+        fields |= tests_of(record, columns)
         if SYNTHETIC in record:
             fields |= _synthetic(record[SYNTHETIC])
         for name, text in fields.items():
@@ -78,7 +93,7 @@ def _alpaca(record: dict[str, Any], columns: Columns) -> Fields:
     }
     column = columns.get("history", "history")
     if earlier := record.get(column):
-        fields["history"] = canonical_json(_pairs(list_of(earlier, column), column))
+        fields["history"] = canonical_json(_pairs(earlier, column))
     return fields
 
 
@@ -98,27 +113,9 @@ def _text_label(record: dict[str, Any], columns: Columns) -> Fields:
     return {"input": text_of(record, columns, "text"), "output": text_of(record, columns, "label")}
 
 
-def _text(record: dict[str, Any], columns: Columns) -> Fields:
-    return {"output": text_of(record, columns, "text")}
-
-
-def _parallel(record: dict[str, Any], columns: Columns) -> Fields:
-    return {"input": text_of(record, columns, "source"), "output": text_of(record, columns, "target")}
-
-
-def _sharegpt(record: dict[str, Any], columns: Columns) -> Fields:
-    return _dialogue(record, columns, "conversations")
-
-
-def _messages(record: dict[str, Any], columns: Columns) -> Fields:
-    return _dialogue(record, columns, "messages", has_system=False)
-
-
-def _dialogue(record: dict[str, Any], columns: Columns, field: str, has_system: bool = True) -> Fields:
+def _dialogue(record: dict[str, Any], columns: Columns, field: str, has_system: bool) -> Fields:
     column = columns.get(field, field)
-    if record.get(column) is None:
-        raise NoRow("missing_field", column, sorted(record))
-    turns = turns_of(record[column], columns, column, record.get("loss_mask"))
+    turns = turns_of(value_of(record, column), columns, column, record.get("loss_mask"))
     return as_fields(turns, record, columns, column, has_system)
 
 
@@ -151,9 +148,7 @@ def _prompt_turns(record: dict[str, Any], columns: Columns) -> tuple[list[Turn],
 def _answer(record: dict[str, Any], columns: Columns, field: str) -> list[Turn]:
     """An answer as turns, the last one its own: it may be text, a turn, or a dialogue."""
     column = columns.get(field, field)
-    value = record.get(column)
-    if value is None:
-        raise NoRow("missing_field", column, sorted(record))
+    value = value_of(record, column)
     if isinstance(value, str):
         if not are_turns(value, columns):
             return [Turn("assistant", value)]
@@ -166,13 +161,11 @@ def _answer(record: dict[str, Any], columns: Columns, field: str) -> list[Turn]:
 
 def _kto(record: dict[str, Any], columns: Columns) -> Fields:
     column = columns.get("label", "label")
-    label = record.get(column)
-    if label is None:
-        raise NoRow("missing_field", column, sorted(record))
+    label = value_of(record, column)
     # databases without booleans have 1 and 0
     desirable = {"1": "true", "0": "false"}.get(str(label), str(label).lower())
     if not isinstance(label, (int, str)) or desirable not in ("true", "false"):
-        raise NoRow("wrong_type", column, label)
+        raise wrong_type(column, label)
     turns, prompt_column = _prompt_turns(record, columns)
     column = columns.get("completion", "completion")
     if prompt_column == columns.get("prompt", "prompt") or record.get(column) not in (None, ""):
@@ -180,7 +173,7 @@ def _kto(record: dict[str, Any], columns: Columns) -> Fields:
         if before:
             raise NoRow("role_order", column, " → ".join(turn.role for turn in (*before, answer)))
         if turns and turns[-1].role in ANSWERS and turns[-1] != answer:
-            raise NoRow("wrong_type", column, f"an answer beside the one that `{prompt_column}` ends with")
+            raise wrong_type(column, f"an answer beside the one that `{prompt_column}` ends with")
         turns = turns if turns and turns[-1] == answer else [*turns, answer]
     if not prompt_column:
         raise NoRow("missing_field", columns.get("messages", "messages"), sorted(record))
@@ -193,31 +186,34 @@ def _row(record: dict[str, Any], columns: Columns) -> Fields:
     fields |= {name: record[name] for name in NO_TEXT if isinstance(record.get(name), str)}
     for name in ("history", "untrained", "thoughts"):
         if fields.get(name) and not isinstance(json_of(fields[name], name), list):
-            raise NoRow("wrong_type", name, fields[name])
+            raise wrong_type(name, fields[name])
     return fields
 
 
 SHAPES: dict[str, Callable[[dict[str, Any], Columns], Fields]] = {
     "row": _row,
     "alpaca": _alpaca,
-    "sharegpt": _sharegpt,
-    "messages": _messages,
+    "sharegpt": partial(_dialogue, field="conversations", has_system=True),
+    "messages": partial(_dialogue, field="messages", has_system=False),
     "prompt_completion": _prompt_completion,
     "text_label": _text_label,
     "preference": _preference,
     "kto": _kto,
-    "text": _text,
+    "text": lambda record, columns: {"output": text_of(record, columns, "text")},
     "conll": conll,
-    "parallel": _parallel,
+    "parallel": lambda record, columns: {
+        "input": text_of(record, columns, "source"),
+        "output": text_of(record, columns, "target"),
+    },
 }
 
 
 def _pairs(earlier: Any, column: str) -> list[list[str]]:
     """Alpaca's history as turns."""
     turns = []
-    for pair in earlier if isinstance(earlier, list) else [earlier]:
+    for pair in list_of(earlier, column):
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
-            raise NoRow("wrong_type", column, pair)
+            raise wrong_type(column, pair)
         turns += [["user", pair[0]], ["assistant", pair[1]]]
     return turns
 
@@ -227,7 +223,7 @@ def _synthetic(value: Any) -> Fields:
     recipe = value.get("recipe") if isinstance(value, dict) else None
     parents = value.get("parents", []) if isinstance(value, dict) else None
     if not isinstance(recipe, str) or not recipe or not isinstance(parents, list):
-        raise NoRow("wrong_type", SYNTHETIC, value)
+        raise wrong_type(SYNTHETIC, value)
     if not all(isinstance(parent, str) for parent in parents):
-        raise NoRow("wrong_type", SYNTHETIC, value)
+        raise wrong_type(SYNTHETIC, value)
     return {"synthetic": recipe, "parents": canonical_json(parents)}

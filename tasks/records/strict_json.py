@@ -13,6 +13,7 @@ from tasks.records.ordered_json import Number, read_float, read_int
 
 DEEPEST = 200
 """Levels of nesting. Deeper values would exceed the recursion limit of a later reader."""
+TOO_DEEP = f"nested_too_deeply: more than {DEEPEST} levels"
 
 
 class StrictDecoder:
@@ -33,7 +34,7 @@ class StrictDecoder:
         try:
             value = self._decoder.decode(text)
         except RecursionError:
-            return None, too_deep()
+            return None, TOO_DEEP
         except ValueError as error:
             return None, f"not_json: {error}"
         return value, self.fault or fault_of_depth(value, text)
@@ -66,10 +67,6 @@ class StrictDecoder:
         self.fault = self.fault or f"not_finite: {name} is no JSON number"
 
 
-def too_deep() -> str:
-    return f"nested_too_deeply: more than {DEEPEST} levels"
-
-
 def fault_of_depth(value: Any, text: str) -> str:
     """The error of the value's depth, or "".
 
@@ -78,7 +75,7 @@ def fault_of_depth(value: Any, text: str) -> str:
     """
     if text.count("[") + text.count("{") <= DEEPEST or _depth(value) <= DEEPEST:
         return ""
-    return too_deep()
+    return TOO_DEEP
 
 
 def _depth(value: Any) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tasks.records.ordered_json import dumps, loads, without_nulls
-from tasks.records.shape_fields import NoRow, json_of
-from tasks.records.turn import Turn
+from tasks.records.shape_fields import NoRow, Turn, json_of, wrong_type
 
 OBSERVATION = "observation"
 """ShareGPT's role of results: one turn for all calls before it, or one for each call."""
@@ -30,14 +29,14 @@ def calls_of(value: Any, field: str) -> Calls:
     for call in calls if isinstance(calls, list) else [calls]:
         inner = (call.get("function") or call) if isinstance(call, dict) else None
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
-            raise NoRow("wrong_type", field, value)
+            raise wrong_type(field, value)
         parsed.append({"arguments": _arguments(inner, field), "name": inner["name"]})
         own = call.get("id")
         if own is not None and not isinstance(own, str):
-            raise NoRow("wrong_type", f"{field}.id", own)
+            raise wrong_type(f"{field}.id", own)
         ids.append(own or None)
     if not parsed:
-        raise NoRow("wrong_type", field, value)
+        raise wrong_type(field, value)
     return Calls(dumps(parsed), tuple(ids))
 
 
@@ -91,9 +90,8 @@ def _matched(call: Turn, results: list[Turn], column: str) -> list[Turn]:
         if own is None:
             raise NoRow("tool_call_id", where, "a result without an id, where calls have ids")
         if own not in call.ids:
-            raise NoRow(
-                "tool_call_id", where, f"a result of {own}; the calls before it are {', '.join(map(str, call.ids))}"
-            )
+            calls = ", ".join(map(str, call.ids))
+            raise NoRow("tool_call_id", where, f"a result of {own}; the calls before it are {calls}")
         if own in by_id:
             raise NoRow("tool_call_id", where, f"two results of the call {own}")
         by_id[own] = result

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.records.ordered_json import dumps, without_nulls
-from tasks.records.shape_fields import NoRow
-from tasks.records.turn import Turn
+from tasks.records.shape_fields import NoRow, Turn, wrong_type
 
 IMAGE_PART = "image_url"
 """OpenAI's type of a part that is an image, and its key for the image."""
@@ -43,7 +42,7 @@ def read_content(content: Any, column: str) -> TurnContent:
         read.texts.append(content)
         return read
     if not isinstance(content, list):
-        raise NoRow("wrong_type", column, content)
+        raise wrong_type(column, content)
     for part in content:
         _add_part(read, part, column)
     return read
@@ -68,11 +67,11 @@ def _add_part(read: TurnContent, part: Any, column: str) -> None:
     if kind == "text" and text is None and (part.get("text") == "" or part.get("value") == ""):
         text = ""
     if isinstance(kind, str) and kind not in PART_TYPES:
-        raise NoRow("wrong_type", column, f"a part of the type `{kind}`; known are {', '.join(PART_TYPES)}")
+        raise wrong_type(column, f"a part of the type `{kind}`; known are {', '.join(PART_TYPES)}")
     if not isinstance(text, str):
-        raise NoRow("wrong_type", column, part)
+        raise wrong_type(column, part)
     if read.calls:
-        raise NoRow("wrong_type", column, "text behind a call in one turn: a turn of ours says it before")
+        raise wrong_type(column, "text behind a call in one turn: a turn of ours says it before")
     read.texts.append(text)
 
 
@@ -91,7 +90,7 @@ def result_id(turn: dict[str, Any], column: str) -> str | None:
     for key in RESULT_IDS:
         if (value := turn.get(key)) is not None:
             if not isinstance(value, str):
-                raise NoRow("wrong_type", f"{column}.{key}", value)
+                raise wrong_type(f"{column}.{key}", value)
             return value or None
     return None
 
@@ -100,7 +99,7 @@ def _first_text(part: dict[str, Any], keys: tuple[str, ...], column: str) -> str
     for key in keys:
         if isinstance(part.get(key), str):
             return str(part[key])
-    raise NoRow("wrong_type", column, part)
+    raise wrong_type(column, part)
 
 
 def hash_of(image: Any, field_: str) -> str:

@@ -119,11 +119,8 @@ class _Groups:
 def replay(
     rows: pa.Table, known_batches: Sequence[str], share: float
 ) -> tuple[pa.Table, Counter[str], pa.ChunkedArray]:
-    """The rows of a training that continues from a champion: those of new batches, and a share of the champion's batches.
-
-    Returns:
-        The rows, how many of them are new and known, and the ids of the other rows.
-    """
+    """The rows of a training that continues from a champion: those of new batches, and a share of the champion's batches; how many
+    of them are new and known; and the ids of the other rows."""
     is_known = np.isin(np.asarray(rows["batch"].to_pylist(), np.str_), list(known_batches))
     ranks = np.array([_rank(row_id) for row_id in rows["row_id"].to_pylist()], np.float64)
     kept = ~is_known | (ranks < share)

@@ -19,28 +19,13 @@ from tasks.runtime.files import ParquetStream, read_batches
 PORTION_ROWS, PORTION_BYTES = 512, 16 * 2**20
 COLUMNS = (
     *("row_id", "batch", "source", "use", "family", "language", "system", "history", "instruction", "input", "output"),
-    *("tools", "rejected", "desirable", "untrained", "thoughts"),
+    *("tools", "rejected", "desirable", "untrained", "thoughts", "tests"),
 )
 """The columns that rendering reads."""
-REPEATED = [
-    "batch",
-    "source",
-    "use",
-    "family",
-    "language",
-    "system",
-    "history",
-    "tools",
-    "rejected",
-    "desirable",
-    "untrained",
-    "thoughts",
-]
+REPEATED = [name for name in COLUMNS if name not in ("row_id", "instruction", "input", "output")]
 """Those of them with values that many rows share: they are dictionary-encoded."""
 _WRITTEN_AT_ONCE_BYTES = 16 * 2**20
 _MAX_TABLES = 64
-
-Choose = Callable[[pa.Table], pa.Table]
 
 
 class RowWriter:
@@ -90,8 +75,8 @@ class Rows:
     count: int
     times: npt.NDArray[np.int32] | None = None
     """How often each is taken; None: once."""
-    choose: Choose | None = None
-    """Selects rows of a portion (COLUMNS)."""
+    is_chosen: Callable[[pa.Table], pa.ChunkedArray] | None = None
+    """(rows,) of a portion (COLUMNS): is the row one of them?"""
     advance: Callable[[float], None] | None = None
     """Called with the number of rows that were read."""
 
@@ -108,8 +93,8 @@ class Rows:
                     indices = np.repeat(indices, self.times[first:last])
                 for start in range(0, len(indices), portion_rows):
                     portion = rows.take(pa.array(indices[start : start + portion_rows]))
-                    if self.choose is not None:
-                        portion = self.choose(portion)
+                    if self.is_chosen is not None:
+                        portion = portion.filter(self.is_chosen(portion))
                     if portion.num_rows:
                         yield portion
                 if self.advance is not None:

@@ -31,9 +31,8 @@ class BalanceRule(Settings):
 
     def describe(self) -> str:
         """The rule as a short text for the report."""
-        names = [
-            f"{name} {value}" for name in ("source", "family", "label") if (value := getattr(self, name)) is not None
-        ]
+        values = {name: getattr(self, name) for name in ("source", "family", "label")}
+        names = [f"{name} {value}" for name, value in values.items() if value is not None]
         names += [f"each {' and '.join(self.each)}"] if self.each else []
         bound = f"max_rows {self.max_rows}" if self.max_rows is not None else f"weight {self.weight:g}"
         return f"{', '.join(names) or 'all'}: {bound}"

@@ -27,7 +27,7 @@ from tasks.dataset.rendered import LEFT_OUT, TEMPLATES, VALID, speaks
 from tasks.errors import ConfigError, DataError
 from tasks.records.raw_bytes import require_unchanged
 from tasks.render.balance import MIXED_BY, SYNTHETIC, Mix, replay
-from tasks.render.forms.forms import THINKING, Material, is_of_form, map_jobs, rows_of_form, writer_of
+from tasks.render.forms.forms import THINKING, Material, is_of_form, map_jobs, writer_of
 from tasks.render.left_out import BALANCE, NO_FORM, NOT_REPLAYED, LeftOut
 from tasks.render.row_store import COLUMNS, PORTION_ROWS, Rows, RowWriter
 from tasks.render.settings import RenderSettings
@@ -75,9 +75,8 @@ def run(config: PipelineConfig) -> None:
         with importing():  # torch too, which is not needed in memory while rows are collected
             from tasks.base.load import load_tokenizer
 
-        tokenizer = load_tokenizer(
-            base_folder(read_base()), config.base.chat_template, generates=any(map(speaks, forms))
-        )
+        base, generates = base_folder(read_base()), any(map(speaks, forms))
+        tokenizer = load_tokenizer(base, config.base.chat_template, generates=generates)
         material = Material(tokenizer, families, settings, counts)
         _note_dropped_thoughts(report, material)
         shutil.rmtree(paths.RENDERED, ignore_errors=True)
@@ -87,9 +86,8 @@ def run(config: PipelineConfig) -> None:
         with track("render", total=total, unit="rows") as progress:
 
             def rows_for(form: str, split: str) -> Rows:
-                return replace(
-                    rows[split], choose=partial(rows_of_form, form, forms=forms, split=split), advance=progress.advance
-                )
+                is_chosen = partial(is_of_form, form, forms=forms, split=split)
+                return replace(rows[split], is_chosen=is_chosen, advance=progress.advance)
 
             for form in forms:
                 split_counts = {}
@@ -169,7 +167,7 @@ def _collect_rows(
 def _note_dropped_thoughts(report: dict[str, Any], material: Material) -> None:
     """Prints a note if the chat template does not write thoughts, which then are not trained."""
     rows = report.get("with_thoughts", 0)
-    if rows and not (material.tokenizer.chat_template and material.renderer.chat.has_thoughts):
+    if rows and not (material.tokenizer.chat_template and material.renderer.chat.writer.writes_thoughts):
         note = f"the chat template writes no `reasoning_content`: the thoughts of {count_of(rows, 'row')} are left out"
         logger.warning(f"render: note: {note} (a template that writes them: `base.chat_template`)")
 
@@ -210,40 +208,30 @@ def _require_templates(stats: Mapping[str, FamilyStats], families: dict[str, Fam
     if missing:
         what = f"no templates for the family {', '.join(missing)}; there are templates for {', '.join(families)}"
         correct = "correct `family` of the source in params.yaml, then: strop data reread SOURCE"
-        raise ConfigError(
-            what, where=str(paths.TEMPLATES), fix=f"Write {paths.TEMPLATES}/{missing[0]}.yaml; or {correct}"
-        )
+        fix = f"Write {paths.TEMPLATES}/{missing[0]}.yaml; or {correct}"
+        raise ConfigError(what, where=str(paths.TEMPLATES), fix=fix)
 
 
 def _require_classes(stats: Mapping[str, FamilyStats], families: dict[str, FamilyTemplates]) -> None:
     for family, of_family in stats.items():
         if METRICS[families[family].kind].is_classification and len(of_family.some_labels) == 1:
             (label,) = of_family.some_labels
-            raise DataError(
-                f"family {family} has only one class ({label!r}, {of_family.rows} rows): a classifier needs two",
-                where=str(paths.CURATED),
-                fix="Add a source with the other classes, or correct `columns: {label: …}` of its source in params.yaml",
-            )
+            what = f"family {family} has only one class ({label!r}, {of_family.rows} rows): a classifier needs two"
+            fix = "Add a source with the other classes, or correct `columns: {label: …}` of its source in params.yaml"
+            raise DataError(what, where=str(paths.CURATED), fix=fix)
 
 
 def _require_examples(report: dict[str, Any], form: str) -> None:
     """Checks here, before a training that may be the last of several fails for lack of examples."""
-    training_counts = {
-        **{before: counts["train"] for before, counts in report.get("before", {}).items()},
-        form: report["splits"]["train"],
-    }
+    before = {form_before: counts["train"] for form_before, counts in report.get("before", {}).items()}
+    training_counts = {**before, form: report["splits"]["train"]}
     for name, counts in training_counts.items():
         if not counts["examples"] and not report["dropped"]:
             what = f"no training row can be rendered in the form {name}, which the objective needs"
             fix = "Add a source that has such rows, or choose another finetune.objective"
             raise DataError(what, where=str(paths.RENDERED), fix=fix)
-    for split, counts in (
-        *(("train", counts) for counts in training_counts.values()),
-        ("test", report["splits"]["test"]),
-    ):
+    trained = [("train", counts) for counts in training_counts.values()]
+    for split, counts in (*trained, ("test", report["splits"]["test"])):
         if not counts["examples"]:
-            raise DataError(
-                f"no {split} row fits into render.max_length_tokens (dropped: {report['dropped']})",
-                where=str(paths.RENDERED),
-                fix="Raise render.max_length_tokens in params.yaml",
-            )
+            what = f"no {split} row fits into render.max_length_tokens (dropped: {report['dropped']})"
+            raise DataError(what, where=str(paths.RENDERED), fix="Raise render.max_length_tokens in params.yaml")

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.runtime.files import file_digest, write_json
+from tasks.runtime.files import file_digest, new_folder, write_json
 
 SEAL = "complete"
 """The file with the list: a folder without it is incomplete."""
@@ -26,6 +29,26 @@ def seal(folder: Path) -> None:
         folder / SEAL,
         {path.relative_to(folder).as_posix(): [*_stat(str(path)), file_digest(path)] for path in files},
     )
+
+
+@contextmanager
+def sealed(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `folder`, sealed, if the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = new_folder(folder.parent, ".writing-")
+    try:
+        yield temporary
+        seal(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def oldest_unused(paths: Iterable[Path], used: set[str], kept: int) -> list[Path]:
+    """Of the paths whose names are not in use, all but the `kept` newest, which a decision of a user may need again."""
+    unused = [path for path in paths if path.name not in used]
+    return sorted(unused, key=lambda path: path.stat().st_mtime, reverse=True)[kept:]
 
 
 def is_whole(folder: Path) -> bool:

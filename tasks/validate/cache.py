@@ -6,10 +6,9 @@ rows, and the code of this room. The folder may be deleted: batches are then jud
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -18,8 +17,8 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.runtime import files, import_closure
-from tasks.runtime.files import content_digest, link_or_copy, new_folder, write_json, write_parquet
-from tasks.runtime.sealed_folder import is_whole, seal
+from tasks.runtime.files import content_digest, link_or_copy, write_parquet
+from tasks.runtime.sealed_folder import is_whole, oldest_unused
 from tasks.state.manifest import Batch
 from tasks.validate.judge import Facts
 from tasks.validate.settings import ValidateSettings
@@ -53,7 +52,10 @@ def key_of(batch: Batch, contract: str, settings: ValidateSettings, decided: Ite
 
 def family_of(batch: Batch) -> str | None:
     """The batch's family, if it is cached: an old batch is not opened."""
-    return _read_text(_identity_path(batch, FAMILY))
+    try:
+        return _identity_path(batch, FAMILY).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
 
 
 def row_ids_of(batch: Batch) -> frozenset[str] | None:
@@ -76,16 +78,9 @@ def _identity_path(batch: Batch, what: str) -> Path:
     return paths.VALIDATE_CACHE / BATCHES / f"{key}.{what}"
 
 
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-
-
 def load_verdict(key: str) -> Facts | None:
     """The facts of a cached verdict; None where there is none, or it is damaged."""
-    folder = _folder(key)
+    folder = folder_of(key)
     if not is_whole(folder):
         return None
     try:
@@ -95,48 +90,24 @@ def load_verdict(key: str) -> Facts | None:
     return facts
 
 
-@contextlib.contextmanager
-def storing(key: str, facts: Facts) -> Iterator[Path]:
-    """A folder to write ACCEPTED and QUARANTINED into; the verdict is stored if the block ends without an error, or not at all."""
-    paths.VALIDATE_CACHE.mkdir(parents=True, exist_ok=True)
-    temporary = new_folder(paths.VALIDATE_CACHE, ".writing-")
-    try:
-        yield temporary
-        write_json(temporary / FACTS, facts.as_dict())
-        seal(temporary)
-        shutil.rmtree(_folder(key), ignore_errors=True)
-        temporary.rename(_folder(key))
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def publish(key: str, part: str, facts: Facts) -> None:
     """Links the verdict's rows into the outputs; an empty part is not written."""
     if facts.accepted:
-        link_or_copy(_folder(key) / ACCEPTED, paths.VALIDATED / part)
+        link_or_copy(folder_of(key) / ACCEPTED, paths.VALIDATED / part)
     if facts.refused:
-        link_or_copy(_folder(key) / QUARANTINED, paths.QUARANTINE / "validate" / part)
+        link_or_copy(folder_of(key) / QUARANTINED, paths.QUARANTINE / "validate" / part)
 
 
 def remove_unused(used: set[str], batches: Iterable[Batch]) -> None:
-    """Removes the oldest verdicts that this run did not use; the newest MAX_UNUSED stay, since a decision may need them again.
-
-    Args:
-        batches: all batches; cached facts about others are removed alike.
-    """
-    for path in _oldest(paths.VALIDATE_CACHE.glob("*"), {*used, BATCHES}, MAX_UNUSED):
+    """Removes the oldest verdicts that this run did not use, and cached facts about others than these batches, which are all."""
+    for path in oldest_unused(paths.VALIDATE_CACHE.glob("*"), {*used, BATCHES}, MAX_UNUSED):
         shutil.rmtree(path, ignore_errors=True)
     current = {_identity_path(batch, what).name for batch in batches for what in IDENTITY}
     kept = MAX_UNUSED * len(IDENTITY)
-    for path in _oldest((paths.VALIDATE_CACHE / BATCHES).glob("*"), current, kept):
+    for path in oldest_unused((paths.VALIDATE_CACHE / BATCHES).glob("*"), current, kept):
         path.unlink(missing_ok=True)
 
 
-def _oldest(candidates: Iterable[Path], used: set[str], kept: int) -> list[Path]:
-    """The unused paths without the `kept` newest."""
-    unused = [path for path in candidates if path.name not in used]
-    return sorted(unused, key=lambda path: path.stat().st_mtime, reverse=True)[kept:]
-
-
-def _folder(key: str) -> Path:
+def folder_of(key: str) -> Path:
+    """The folder of a verdict: ACCEPTED, QUARANTINED and FACTS."""
     return paths.VALIDATE_CACHE / key

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,11 @@ SET_ASIDE = "batch_set_aside"
 TOO_FEW = "too_few_rows"
 DROPPED = "dropped_by_decision"
 LONGEST_KEPT_ID = 40
+
+
+def ranked(reasons: dict[str, int]) -> list[tuple[str, int]]:
+    """Reasons, the most frequent first."""
+    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,7 @@ class Facts:
     @property
     def top_reasons(self) -> list[list[Any]]:
         """The three most frequent reasons."""
-        ranked = sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))
-        return [[reason, count] for reason, count in ranked[:3]]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return [[reason, count] for reason, count in ranked(self.reasons)[:3]]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def load_contract(path: Path = paths.CONTRACT.parent) -> Contract:
     if not files or not files[0].exists():
         raise ConfigError("not found", where=str(path), fix=f"Restore it: git checkout -- {path}")
     documents = [Document(file, _read(file)) for file in files]
-    errors = [error for document in documents for error in _misplaced(document)] + _declared_twice(documents)
+    errors = [error for document in documents for error in _misplaced(document)] + list(_declared_twice(documents))
     common = _common(documents)
     errors += [error for document in documents for error in _errors_of(document, common)]
     if errors:
@@ -86,25 +87,21 @@ def _parse(values: dict[str, Any]) -> FamilyContract:
     return FamilyContract.model_validate_json(json.dumps(values, default=str))
 
 
-def _misplaced(document: Document) -> list[ContractError]:
+def _misplaced(document: Document) -> Iterator[ContractError]:
     """Keys that a file may not have, and parts of the wrong type."""
     path, content = document.path, document.content
     if not isinstance(content, dict):
-        return [(path, 1, "it should be a mapping with `all:` and `families:`")]
-    errors: list[ContractError] = [
-        (path, line_of(content, [key]), f"`{key}` is not a part of a contract; {nearest(str(key), list(PARTS))}")
-        for key in content
-        if key not in PARTS
-    ]
+        yield path, 1, "it should be a mapping with `all:` and `families:`"
+        return
+    for key in (key for key in content if key not in PARTS):
+        what = f"`{key}` is not a part of a contract; {nearest(str(key), list(PARTS))}"
+        yield path, line_of(content, [key]), what
     if not isinstance(document.part("families") or {}, dict):
-        line = line_of(content, ["families"])
-        errors.append((path, line, "`families` should be a mapping: family → its rules"))
-    return errors
+        yield path, line_of(content, ["families"]), "`families` should be a mapping: family → its rules"
 
 
-def _declared_twice(documents: list[Document]) -> list[ContractError]:
+def _declared_twice(documents: list[Document]) -> Iterator[ContractError]:
     """Families, and `all`, that two files define: which one applies would be a guess."""
-    errors: list[ContractError] = []
     first: dict[tuple[str, ...], Document] = {}
     for document in documents:
         families = document.part("families")
@@ -114,14 +111,11 @@ def _declared_twice(documents: list[Document]) -> list[ContractError]:
                 line = line_of(document.content, list(key))
                 other = first[key]
                 where = f"{other.path.name} line {line_of(other.content, list(key))}"
-                errors.append(
-                    (document.path, line, f"`{'.'.join(key)}` is defined in {where} already; keep one of them")
-                )
+                yield document.path, line, f"`{'.'.join(key)}` is defined in {where} already; keep one of them"
             first.setdefault(key, document)
-    return errors
 
 
-def _errors_of(document: Document, common: dict[str, Any]) -> list[ContractError]:
+def _errors_of(document: Document, common: dict[str, Any]) -> Iterator[ContractError]:
     """Every invalid bound and rule of a file."""
     parts: list[tuple[list[Any], Any]] = []
     if document.part("all") is not None:
@@ -129,19 +123,17 @@ def _errors_of(document: Document, common: dict[str, Any]) -> list[ContractError
     families = document.part("families")
     if isinstance(families, dict):
         parts += [(["families", name], own or {}) for name, own in families.items()]
-    errors: list[ContractError] = []
     is_common_valid = not _errors_in(common)
     for location, values in parts:
         if not isinstance(values, dict):
             line = line_of(document.content, location)
-            errors.append((document.path, line, f"`{'.'.join(map(str, location))}` should be a mapping: rule → bound"))
+            yield document.path, line, f"`{'.'.join(map(str, location))}` should be a mapping: rule → bound"
             continue
         # of two bounds that contradict each other, one may be in `all` and one in the family
         whole = _merged(common, values) if is_common_valid and location != ["all"] else dict(values)
         for error in _errors_in(whole):
-            errors.append((document.path, *describe(error, document.content, location)))
-        errors += _name_clashes(document, location, values)
-    return errors
+            yield document.path, *describe(error, document.content, location)
+        yield from _name_clashes(document, location, values)
 
 
 def _errors_in(values: dict[str, Any]) -> list[Any]:
@@ -152,9 +144,8 @@ def _errors_in(values: dict[str, Any]) -> list[Any]:
     return []
 
 
-def _name_clashes(document: Document, location: list[Any], values: dict[str, Any]) -> list[ContractError]:
+def _name_clashes(document: Document, location: list[Any], values: dict[str, Any]) -> Iterator[ContractError]:
     """Custom rules with the name of a built-in rule or of another custom rule: the name is a row's reason code."""
-    errors: list[ContractError] = []
     seen: set[Any] = set()
     rules = values.get("rules")
     for number, rule in enumerate(rules if isinstance(rules, list) else []):
@@ -163,11 +154,10 @@ def _name_clashes(document: Document, location: list[Any], values: dict[str, Any
             continue
         line = line_of(document.content, [*location, "rules", number, "name"])
         if name in CODES:
-            errors.append((document.path, line, f"rule `{name}` has the name of a built-in rule; rename it"))
+            yield document.path, line, f"rule `{name}` has the name of a built-in rule; rename it"
         if name in seen:
-            errors.append((document.path, line, f"rule `{name}` is defined twice; rename one of them"))
+            yield document.path, line, f"rule `{name}` is defined twice; rename one of them"
         seen.add(name)
-    return errors
 
 
 def _as_config_error(errors: list[ContractError], path: Path, many: bool) -> ConfigError:

@@ -3,56 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 from tasks.runtime.plurals import count_of
 from tasks.state.manifest import Batch
-from tasks.validate.judge import TOO_FEW, Facts
+from tasks.validate.judge import TOO_FEW, Facts, ranked
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """A batch and its facts; None where a person excluded it."""
-
-    batch: Batch
-    facts: Facts | None
+Outcome = tuple[Batch, Facts | None]
+"""A batch and its facts; None where a person excluded it."""
+SET_ASIDE = ("batch", "source", "rows", "refused_share", "top_reasons")
+"""The facts about a batch that was set aside."""
 
 
 def make_report(outcomes: list[Outcome]) -> dict[str, Any]:
     """The report; batches are in order of arrival."""
-    judged = [outcome.facts for outcome in outcomes if outcome.facts]
+    judged = [facts for _, facts in outcomes if facts]
     reasons: Counter[str] = Counter()
     for facts in judged:
         reasons.update(facts.reasons)
     return {
-        "rows": sum(outcome.batch.rows for outcome in outcomes),
+        "rows": sum(batch.rows for batch, _ in outcomes),
         "accepted": sum(facts.accepted for facts in judged),
         "refused": sum(facts.refused for facts in judged),
         "released": sum(facts.released for facts in judged),
         "reasons": dict(sorted(reasons.items())),
-        "set_aside": [_set_aside(facts) for facts in judged if facts.state == "set_aside"],
-        "excluded": [outcome.batch.batch for outcome in outcomes if outcome.facts is None],
-        "batches": [_batch_entry(outcome) for outcome in outcomes],
+        "set_aside": [
+            {name: getattr(facts, name) for name in SET_ASIDE} for facts in judged if facts.state == "set_aside"
+        ],
+        "excluded": [batch.batch for batch, facts in outcomes if facts is None],
+        "batches": [_batch_entry(*outcome) for outcome in outcomes],
     }
 
 
-def _set_aside(facts: Facts) -> dict[str, Any]:
+def _batch_entry(batch: Batch, facts: Facts | None) -> dict[str, Any]:
     return {
-        "batch": facts.batch,
-        "source": facts.source,
-        "rows": facts.rows,
-        "refused_share": facts.refused_share,
-        "top_reasons": facts.top_reasons,
-    }
-
-
-def _batch_entry(outcome: Outcome) -> dict[str, Any]:
-    facts = outcome.facts
-    return {
-        "batch": outcome.batch.batch,
-        "source": outcome.batch.source,
-        "rows": outcome.batch.rows,
+        "batch": batch.batch,
+        "source": batch.source,
+        "rows": batch.rows,
         "accepted": facts.accepted if facts else 0,
         "refused": facts.refused if facts else 0,
         "state": facts.state if facts else "excluded",
@@ -86,8 +73,3 @@ def _why(batch: dict[str, Any], max_refused_share: float) -> str:
         share, bound = f"{batch['refused_share']:.1%}", f"{max_refused_share:.1%}"
         why.append(f"{share} of its {rows} are refused, and the bound is {bound}")
     return "; ".join(why)
-
-
-def ranked(reasons: dict[str, int]) -> list[tuple[str, int]]:
-    """Reasons, the most frequent first."""
-    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))

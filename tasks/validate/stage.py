@@ -12,6 +12,7 @@ import itertools
 import logging
 import shutil
 from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,16 +25,17 @@ from tasks.records.row import QUARANTINE_SCHEMA
 from tasks.runtime.cores import cores
 from tasks.runtime.files import ParquetStream, content_digest, write_json, write_parquet
 from tasks.runtime.progress import Progress, track
+from tasks.runtime.sealed_folder import sealed
+from tasks.runtime.spawned_workers import Workers
 from tasks.state.decisions import Decision, decided_rows, excluded_batches, read_decisions
 from tasks.state.manifest import Batch, read_manifest
 from tasks.validate import cache
 from tasks.validate.chunks import family_of, read_chunks
 from tasks.validate.contract.contract import Contract, FamilyContract
-from tasks.validate.judge import Facts, RuleResults, Verdict, check_rules, decide, merge_chunks
+from tasks.validate.judge import Facts, RuleResults, Verdict, check_rules, decide, merge_chunks, ranked
 from tasks.validate.load_contract import load_contract
-from tasks.validate.processes import Workers
 from tasks.validate.quarantine_rows import quarantine_rows
-from tasks.validate.report import Outcome, make_report, ranked, report_lines
+from tasks.validate.report import make_report, report_lines
 from tasks.validate.settings import ValidateSettings
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def run(config: PipelineConfig) -> None:
     with track("validate", sum(batch.rows for batch in batches), "rows") as progress:
         try:
             for batch in batches:
-                outcomes.append(Outcome(batch, validator.validate(batch, progress)))
+                outcomes.append((batch, validator.validate(batch, progress)))
         finally:
             validator.workers.close()
     report = make_report(outcomes)
@@ -81,7 +83,7 @@ class Validator:
     def __init__(self, settings: ValidateSettings, contract: Contract, decisions: list[Decision]) -> None:
         self.settings = settings
         self.contract = contract
-        self.workers = Workers(settings.processes or cores())
+        self.workers = Workers(settings.processes or cores(), "validate")
         self.excluded = excluded_batches(decisions)
         self.released = frozenset(decided_rows(decisions, "release"))
         self.dropped = frozenset(decided_rows(decisions, "drop"))
@@ -134,10 +136,10 @@ class Validator:
         results = merge_chunks(chunks, contract)
         bound = self.settings.max_refused_share
         verdict = decide(results, contract, bound, self.released, self.dropped, batch.batch, batch.source)
-        key = self._key(
-            batch, contract, frozenset(results.row_ids.to_pylist()) if self.released or self.dropped else ()
-        )
-        with cache.storing(key, verdict.facts) as folder:
+        row_ids = results.row_ids.to_pylist() if self.released or self.dropped else []
+        key = self._key(batch, contract, row_ids)
+        with sealed(cache.folder_of(key)) as folder:
+            write_json(folder / cache.FACTS, asdict(verdict.facts))
             write_parquet(folder / cache.ACCEPTED, verdict.accepted)
             with ParquetStream(folder / cache.QUARANTINED, QUARANTINE_SCHEMA) as stream:
                 for rows in self.workers.map(quarantine_rows, _refused(batch, verdict, contract)):

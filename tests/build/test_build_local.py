@@ -10,8 +10,8 @@ from support.project import params, write_params
 
 from tasks.build.generator import CutOff
 from tasks.build.local import LocalModel
-from tasks.build.open_generator import open_generator
 from tasks.build.settings import Generator
+from tasks.build.stage import open_generator
 from tasks.config import load_config
 from tasks.errors import DataError, RegistryError
 

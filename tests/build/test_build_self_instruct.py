@@ -14,11 +14,11 @@ from support.realdata import real
 from support.toy_rows import write_jsonl
 from support.toyendpoint import Reply
 
-from tasks.build.row_collector import digest_of
 from tasks.build.self_instruct import read_seeds
 from tasks.build.stage import RecipeResult, build
 from tasks.config import load_config
 from tasks.errors import ConfigError, SourceError
+from tasks.records.raw_batch import digest_of
 from tasks.records.segmentation import segment
 from tasks.scoring.text_metrics import rouge_l_of_tokens
 

@@ -14,10 +14,10 @@ from support.project import params, write_params
 from support.toy_rows import write_jsonl, write_part
 from support.toyendpoint import Reply
 
-from tasks.build.row_collector import digest_of
 from tasks.build.stage import RecipeResult, build
 from tasks.config import load_config
 from tasks.errors import ConfigError, DataError, SourceError
+from tasks.records.raw_batch import digest_of
 from tasks.records.row import CURATED_SCHEMA, NO_TEXT, row_id_of
 from tasks.records.shapes import to_fields
 from tasks.runtime.files import write_parquet

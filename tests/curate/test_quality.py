@@ -27,14 +27,12 @@ def measured(output: str, instruction: str = "Say it.", given: str = "") -> Meas
 def test_good_text_repeats_nothing_and_a_repeated_text_repeats_half(text: str) -> None:
     assert measured(text).repetition == 0
     assert measured(f"{text}\n{text}").repetition == pytest.approx(0.5, abs=0.08)
-    assert measured(f"{text}\n{text}").repeated_lines == 0.5
     assert measured(f"{text}\n" * 20).repetition > 0.9
 
 
 @pytest.mark.parametrize("text", ["", "yes", "是的", "no no no", "   \n \n"])
 def test_text_too_short_to_repeat_has_no_repetition(text: str) -> None:
     assert measured(text).repetition == 0
-    assert measured(text).repeated_lines == 0
 
 
 @pytest.mark.parametrize(
@@ -114,35 +112,13 @@ def test_toxic_words_are_whole_words_in_english_and_parts_in_chinese(text: str, 
     assert measured("Fine.", instruction=text).is_toxic is toxic
 
 
-@pytest.mark.parametrize(
-    ("text", "script"),
-    [
-        ("plain words", "Latin"),
-        ("café, naïve, “quoted”", "Latin"),
-        ("这段中文里有 AI 和 GPT", "Han"),
-        ("これは日本語の文章です", "Kana"),
-        ("한국어 문장입니다", "Hangul"),
-        ("Это русский текст", "Cyrillic"),
-        ("αυτό είναι κείμενο", "Greek"),
-        ("هذا نص عربي", "Arabic"),
-        ("1234 + 5 = ?", ""),
-        ("……！", ""),
-        ("", ""),
-    ],
-)
-def test_the_script_of_most_letters_is_detected(text: str, script: str) -> None:
-    assert measured(text).script == script
-    assert 0 <= measured(text).script_share <= 1
-    assert (measured(text).script_share > 0.5) == bool(script)
-
-
 TEXT = st.text(max_size=60) | st.text(alphabet="ab 傻的，我\n'_１é\ud83d", max_size=60)
 
 
 @given(TEXT, TEXT, TEXT)
 def test_any_text_at_all_has_measures_within_their_bounds(instruction: str, given: str, output: str) -> None:
     found = measured(output, instruction, given)
-    for share in (found.repetition, found.repeated_lines, found.symbol_share, found.script_share):
+    for share in (found.repetition, found.symbol_share):
         assert 0 <= share <= 1
     assert found.length_ratio >= 0
 

@@ -29,6 +29,8 @@ from tasks.config import load_config
 from tasks.dataset.rendered import TEMPLATES, TEST, VALID
 from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.evaluate import inference, stage
+from tasks.evaluate.code import execution
+from tasks.evaluate.code.settings import CodeSettings
 from tasks.evaluate.encoder import find_encoder
 from tasks.evaluate.prediction_cache import PredictionCache
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA
@@ -40,6 +42,7 @@ from tasks.runtime import threads
 from tasks.runtime.cores import Limits, Load
 from tasks.runtime.files import folder_digest, read_json, write_json, write_parquet, write_text
 from tasks.runtime.plugins import unload_plugins
+from tasks.sandbox.run_programs import Outcome, Program
 from tasks.state.round import Champion, Round, read_round, write_round
 
 pytest_plugins = ["support.toyendpoint"]
@@ -210,6 +213,38 @@ def test_an_encoder_adds_the_similarity_and_changes_no_score(world: Round, tiny_
         assert before[role]["families"]["qa"]["free_text"]["answers"] == {**qa, "similarity": None}
         rows = pq.read_table(paths.PREDICTIONS / f"{role}.parquet").to_pylist()
         assert {row["kind"] for row in rows if row["similarity"] is None} == {"classification"}
+    stage.run(config)
+    assert outputs() == first
+
+
+def test_answers_of_code_are_executed_and_sampled(world: Round, monkeypatch: pytest.MonkeyPatch) -> None:
+    class RunsNothing:
+        def run(self, programs: list[Program]) -> list[Outcome]:
+            return [Outcome("passed" if any("City" in text for text in each.texts) else "wrong") for each in programs]
+
+        def describe(self) -> dict[str, Any]:
+            return {"isolation": "none"}
+
+    monkeypatch.setattr(execution, "open_sandbox", lambda *_, **__: RunsNothing())
+    rows = [row | {"tests": "", "stub": ""} for row in pq.read_table(TEST).to_pylist()]
+    tested = [row for row in rows if row["family"] == "qa"]
+    for row in tested:
+        row |= {"kind": "code", "tests": "assert f(1)"}
+    write_parquet(TEST, pa.Table.from_pylist(rows))
+    code = CodeSettings(execute=True, pass_at=(1, 4), samples=4)
+    config: Any = SimpleNamespace(evaluate=SETTINGS.model_copy(update={"code": code}))
+    stage.run(config)
+    metrics, first = read_json(paths.METRICS), outputs()
+    assert metrics["code_execution"] == {"isolation": "none", "rows": len(tested), "targets": {"passed": len(tested)}}
+    for role, measured in metrics["models"].items():
+        assert measured["code"]["qa"]["rows"] == len(tested)
+        assert measured["code"]["qa"]["sampled"]["pass_at_4"]["rows"] == len(tested)
+        scores = {row["score"] for row in pq.read_table(paths.PREDICTIONS / f"{role}.parquet").to_pylist()}
+        assert scores <= {0.0, 1.0}
+        samples = pq.read_table(paths.PREDICTIONS / f"{role}.code_samples.parquet").to_pylist()
+        assert [row["sample"] for row in samples] == [0, 1, 2, 3] * len(tested)
+        assert len({row["prediction"] for row in samples}) > len(tested), "the samples of a row differ"
+    shutil.rmtree(paths.PREDICTION_CACHE)
     stage.run(config)
     assert outputs() == first
 

@@ -22,11 +22,13 @@ from tasks.errors import ConfigError, TrainingError
 from tasks.finetune import stage
 from tasks.finetune.loop.progress_callback import CountingCollator, ProgressCallback
 from tasks.finetune.objectives import grpo as reinforcement
+from tasks.finetune.objectives import reward_functions as functions
 from tasks.finetune.objectives.grpo import PromptSampler
 from tasks.finetune.objectives.reward_functions import reward_functions
 from tasks.finetune.settings import FinetuneSettings
 from tasks.finetune.work import Work
 from tasks.runtime.files import read_json
+from tasks.sandbox.run_programs import Outcome, Program
 
 ROWS = {
     "kind": ["qa", "classification", "classification", "qa"],
@@ -69,6 +71,23 @@ def test_a_format_must_match_the_whole_answer(tmp_path: Path) -> None:
     assert numbers(completions=["12", "12.", "a12", ""]) == [1, 0, 0, 0]
     assert lines(completions=["答：\n好", "答：", "好，答：好"]) == [1, 0, 0]
     assert (numbers.__name__, lines.__name__) == ("format", "format_2")
+
+
+def test_code_is_rewarded_if_it_passes_its_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class KnownOutcomes:
+        def run(self, programs: list[Program]) -> list[Outcome]:
+            return [Outcome("passed" if "return x" in "".join(each.texts) else "wrong") for each in programs]
+
+    monkeypatch.setattr(functions, "open_sandbox", lambda *_, **__: KnownOutcomes())
+    (tests,) = functions_of(tmp_path, {"kind": "tests"})
+    answers = ["def f(x): return x", "说。</think>return x", "def f(x): return 1", "def f(x): return x"]
+    row = {"tests": ["assert f(1) == 1"] * 3 + [""], "stub": ["", "def f(x):", "", ""]}
+    assert tests(completions=answers, opens_thought=[False, True, False, False], kind=["code"] * 4, **row) == [
+        1,
+        1,
+        0,
+        0,
+    ]
 
 
 def test_grpo_raises_the_reward(project: Path, tiny_llama: Path) -> None:

@@ -42,6 +42,7 @@ from tasks.finetune.objective_table import OBJECTIVES, ObjectiveSpec
 from tasks.finetune.work import Work
 from tasks.records.shapes import SHAPES
 from tasks.render.forms.forms import writer_of
+from tasks.sandbox import run_programs
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -144,7 +145,7 @@ def test_a_run_with_errors_reports_all_of_them_and_changes_nothing(
     before = users_view()
     code, out, err = strop("run")
     assert (code, out) == (1, "")
-    assert "The project cannot run: 26 checks, 10 errors, 0 warnings, 4 not checked." in err
+    assert "The project cannot run: 27 checks, 10 errors, 0 warnings, 4 not checked." in err
     for text in ("`alpha`", "客服", "问答.yaml", "tickts", "adam_beta2", "c_attn", "127.0.0.1:9", "dvc.lock"):
         assert text in err
     assert err.rstrip().endswith("Fix them, then check again: strop check")
@@ -159,7 +160,7 @@ def test_the_command_prints_a_table_or_json(
 ) -> None:
     write_project(project, tiny_gpt2)
     code, out, _ = strop("check")
-    assert (code, out.strip()) == (0, "The project is ready to run: 26 checks, 0 errors, 0 warnings.")
+    assert (code, out.strip()) == (0, "The project is ready to run: 27 checks, 0 errors, 0 warnings.")
     write_params(project, params(tiny_gpt2, [{**QA, "path": "inbox/none.jsonl"}]))
     code, out, _ = strop("check", "--json")
     content = json.loads(out)
@@ -436,6 +437,24 @@ def test_an_encoder_is_checked_before_anything_is_collected(project: Path, tiny_
     assert str(found.where).endswith("evaluate.encoder")
     write_project(project, tiny_gpt2, evaluate={"encoder": str(tiny_bert)})
     assert problems("encoder") == []
+
+
+def test_code_that_cannot_be_isolated_is_found_before_anything_is_collected(
+    project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_programs, "find_bubblewrap", lambda: None)
+    write_project(project, tiny_gpt2)
+    assert problems("code_execution") == []
+    grpo = {"objective": "grpo", "grpo": {"rewards": [{"kind": "tests"}]}}
+    write_project(project, tiny_gpt2, evaluate={"code": {"execute": True}}, finetune=grpo)
+    found = problems("code_execution")
+    assert {problem.severity for problem in found} == {"error"}
+    assert [str(problem.where).split(", ")[1] for problem in found] == [
+        "evaluate.code.execute",
+        "finetune.grpo.rewards",
+    ]
+    assert "answers cannot be isolated on this machine, so they are not executed" in found[0].what
+    assert str(found[0].fix).startswith("Install bubblewrap")
 
 
 def test_a_base_from_scratch_is_no_error_before_its_first_rows(project: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from support.toyrun import BIDI, HOSTILE, write_run
 
 from flows.report.run_report import page, svg
+from flows.report.run_report.answers import answers_of
 from flows.report.run_report.content import read_content
 from flows.report.run_report.verdict_words import explain, sentences
 from tasks import paths
@@ -144,6 +145,22 @@ def test_the_rows_that_changed_most_are_kept_and_the_others_counted(
     content = read_content(load_config())
     assert (len(content["answers"]), content["left_out"]) == (10, 110)
     assert {row["outcome"] for row in content["answers"]} <= {"won", "lost"}
+
+
+def test_how_code_fared_with_its_tests_is_shown() -> None:
+    row = {
+        "row_id": "a",
+        "family": "code",
+        "language": "en",
+        "prompt": "p",
+        "target": "t",
+        "prediction": "x",
+        "score": 0.0,
+    }
+    outcome = {"execution": "wrong", "execution_error": "AssertionError in line 1 of the tests"}
+    rows, _ = answers_of({"candidate": pa.Table.from_pylist([row | outcome, row | {"row_id": "b"}])}, "champion")
+    shown = {row["id"]: row["execution"] for row in rows}
+    assert shown == {"a": "wrong: AssertionError in line 1 of the tests", "b": ""}
 
 
 def test_why_an_answer_is_degenerate_is_shown_and_other_columns_are_no_obstacle(project: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_uncompressed_size_of_an_arrow_stream_is_in_its_headers(tmp_path: Pa
 def test_a_saved_dataset_whose_shards_are_packed_bombs_is_refused(tmp_path: Path) -> None:
     import datasets
 
-    from tasks.ingest.connectors.hub import list_splits, read_split
+    from tasks.ingest.connectors.hub import HubDataset, read_split
     from tasks.ingest.settings import Source
 
     datasets.Dataset.from_dict({"text": ["x"]}).save_to_disk(tmp_path / "saved")
@@ -200,6 +200,6 @@ def test_a_saved_dataset_whose_shards_are_packed_bombs_is_refused(tmp_path: Path
     with pa.ipc.new_stream(shard, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_batch(pa.record_batch([pa.array([MEGABYTE] * 80)], schema=schema))
     source = Source(name="saved", kind="hub", path=str(tmp_path / "saved"), shape="text", family="text")
-    (name,) = list_splits(source).items
+    (name,) = HubDataset(source).list_items().items
     with pytest.raises(SourceError, match="unpacks to more than 67,108,864 bytes"):
         list(read_split(source, name))

@@ -10,7 +10,7 @@ import pytest
 from support.ingesting import ingest, records, settings
 from support.toy_rows import topic_records
 
-from tasks.ingest.sources import anything_new
+from tasks.ingest.changes.scan import anything_new
 
 SAVED = {"name": "saved", "kind": "hub", "path": "saved", "shape": "text_label", "family": "topic"}
 

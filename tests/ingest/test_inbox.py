@@ -11,7 +11,7 @@ import pytest
 from support.ingesting import ingest, raw_rows, settings
 from support.toy_rows import topic_records, write_jsonl
 
-from tasks.ingest.sources import anything_new
+from tasks.ingest.changes.scan import anything_new
 
 INBOX = {"name": "news", "path": "inbox/", "shape": "text_label", "family": "topic"}
 

@@ -17,7 +17,7 @@ import pytest
 from support.ingesting import ingest, raw_rows, records, settings
 from support.toy_rows import topic_records
 
-from tasks.ingest.sources import anything_new
+from tasks.ingest.changes.scan import anything_new
 
 MEMORY = {"name": "news", "path": "memory://inbox/*.jsonl", "shape": "text_label", "family": "topic"}
 

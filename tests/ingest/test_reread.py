@@ -11,9 +11,9 @@ import pytest
 from support.ingesting import ingest, raw_rows, settings
 
 from tasks.errors import SourceError
-from tasks.ingest.changes.reread import reread_alone
+from tasks.ingest.changes import reread as changes
+from tasks.ingest.changes.scan import anything_new
 from tasks.ingest.settings import Source
-from tasks.ingest.sources import anything_new
 from tasks.records.parse import read_raw, to_rows
 from tasks.records.raw_notes import notes_of
 from tasks.state.decisions import excluded_batches, read_decisions, record_decisions
@@ -39,7 +39,7 @@ def write(name: str, count: int, start: int = 0) -> None:
 
 
 def reread(source: dict[str, Any]) -> Any:
-    return reread_alone(Source.model_validate(source))
+    return changes.reread(Source.model_validate(source))
 
 
 def current() -> list[Batch]:

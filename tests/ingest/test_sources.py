@@ -15,8 +15,9 @@ from support.toy_rows import topic_records, write_jsonl
 from tasks import paths
 from tasks.errors import DataError, SourceError
 from tasks.ingest import batches, sources
+from tasks.ingest.changes.scan import anything_new
 from tasks.ingest.settings import IngestSettings
-from tasks.ingest.sources import IngestResult, anything_new, ingest_sources
+from tasks.ingest.sources import IngestResult, ingest_sources
 from tasks.records.raw_batch import RAW_SCHEMA, batch_id_of, record_digest
 from tasks.runtime.files import file_digest
 from tasks.state.manifest import Batch, read_manifest

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from support.ingesting import ingest, raw_rows, records, settings
 
+from tasks.ingest.changes.scan import anything_new
 from tasks.ingest.connectors import sql
-from tasks.ingest.connectors.watermark import from_json, lowered, to_json
-from tasks.ingest.sources import anything_new
+from tasks.ingest.connectors.sql import from_json, lowered, to_json
 
 TABLE = {
     "name": "tickets", "kind": "sql", "url": "sqlite:///tickets.db", "table": "answers", "watermark": "changed",

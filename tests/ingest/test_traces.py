@@ -16,7 +16,7 @@ from support.toy_traces import CHAT, judge, log_chat
 from flows.cli.main import run
 from tasks import paths
 from tasks.evaluate.judge.preferences import read_preferences
-from tasks.ingest.sources import anything_new
+from tasks.ingest.changes.scan import anything_new
 from tasks.records.parse import read_raw, to_rows
 from tasks.records.shapes import to_fields
 from tasks.state.decisions import decided_rows, read_decisions, record_decision

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.project import REPOSITORY
-from support.toychat import spaced
+from support.toychat import spaced, trained_spans
 
 from tasks.base.load import load_tokenizer
 from tasks.errors import ConfigError
@@ -208,7 +208,7 @@ def test_a_template_that_rewrites_earlier_turns_makes_an_example_an_answer(tiny_
     turns = [["user", "one?"], ["assistant", "<think>hm</think>One."]]
     subject = row(history=canonical_json(turns), output="<think>so</think>Two.")
     examples = Renderer(tokenizer, 512, all_turns=True).render([subject], FAMILIES["dialogue"].choose)
-    answers = [tokenizer.decode(e.spans[0]) for e in examples if isinstance(e, Example)]
+    answers = [tokenizer.decode(trained_spans(e)[0]) for e in examples if isinstance(e, Example)]
     assert answers == ["<think>hm</think>One.<|endoftext|>", "<think>so</think>Two.<|endoftext|>"]
     assert isinstance(examples[1], Example)
     assert "[assistant]One.<|endoftext|>[user]" in examples[1].prompt

@@ -210,7 +210,7 @@ def test_a_thought_that_the_prompt_has_begun_is_left_out_of_what_is_scored() -> 
 def test_a_thought_is_given_by_the_name_that_a_chat_template_has_for_it(key: str) -> None:
     chat = ChatFormat(chat_tokenizer(OPEN_THOUGHT.replace("reasoning_content", key)))
     talk = Conversation([{"role": "user", "content": "one?"}, {"role": "assistant", "content": "One.", THOUGHT: "hm"}])
-    assert chat.has_thoughts
+    assert chat.writer.writes_thoughts
     ((_, answer),) = chat.sequences(talk, all_turns=True)
     assert answer == "hm\n</think>\n\nOne.<|im_end|>"
 

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.project import REPOSITORY
 from support.tiny_models import make_tiny_tokenizer
+from support.toychat import trained_spans
 from tokenizers import normalizers
 
 from tasks.render.templates.chat_template import ChatFormat
@@ -17,7 +18,7 @@ from tasks.render.templates.chat_template_cache import ChatTemplateCache
 from tasks.render.templates.conversation import Conversation
 from tasks.render.templates.fill_template import write_answer
 from tasks.render.templates.template_analysis import compared_texts
-from tasks.render.templates.templates import _parse, read_templates
+from tasks.render.templates.templates import parse_family, read_templates
 from tasks.render.tokens import word_cache
 from tasks.render.tokens.pretokenize import ends_of_spaces
 from tasks.render.tokens.tokens import Example, Renderer
@@ -207,7 +208,7 @@ def test_texts_are_cut_at_the_same_place_by_word_and_as_a_whole(given: list[tupl
 def test_a_template_that_failed_writes_the_next_row_as_ever() -> None:
     answer = "{% macro m() %}q{% endmacro %}{% autoescape true %}{% set x = output|parsed %}{% endautoescape %}{{ m() + output }}"
     entry = {"id": "a", "language": "en", "user": "{{ input }}", "answer": answer}
-    template = _parse("f", {"kind": "free", "templates": [entry]}).templates[0]
+    template = parse_family("f", {"kind": "free", "templates": [entry]}).templates[0]
     fields = dict.fromkeys(("family", "language", "system", "instruction", "input"), "f")
     subject = {"row_id": "0" * 32, "output": '"<b>"', **fields}
     assert write_answer(template, subject) == 'q"<b>"'
@@ -257,7 +258,7 @@ def test_a_tokenizer_with_a_leading_space_tokenises_prompt_and_answer_together()
     assert isinstance(example, Example)
     text = "</s>[INST] abc [/INST] Hello. </s>[INST] Hello [/INST] abc. </s>"
     assert example.ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert len(example.spans) == 2
+    assert len(trained_spans(example)) == 2
 
 
 def test_the_texts_that_a_chat_template_looks_for_are_found() -> None:

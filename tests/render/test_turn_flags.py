@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.project import REPOSITORY
+from support.toychat import trained_spans
 
 from tasks.base.load import load_tokenizer
 from tasks.render.forms.forms import Material
@@ -58,7 +59,7 @@ def examples(tokenizer: Any, *rows: dict[str, Any], uses_caches: bool = True) ->
 
 
 def trained(tokenizer: Any, example: Example) -> list[str]:
-    return [tokenizer.decode(span).replace(tokenizer.eos_token, "") for span in example.spans]
+    return [tokenizer.decode(span).replace(tokenizer.eos_token, "") for span in trained_spans(example)]
 
 
 @pytest.mark.parametrize("uses_caches", [True, False])

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from support.tiny_models import make_tiny_tokenizer
+from tasks.render.tokens.tokens import Example
 
 QWEN3 = """
 {%- if tools %}{{- '<|im_start|>system\\n' }}{%- if messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{%- endif %}
@@ -156,3 +159,9 @@ def spaced(kind: str) -> Any:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def trained_spans(example: Example) -> list[list[int]]:
+    """The trained tokens, one list per contiguous span."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], example.mask, [0]]).astype(np.int8)))
+    return [example.ids[first:last].tolist() for first, last in edges.reshape(-1, 2)]

@@ -23,10 +23,10 @@ from tasks.errors import ConfigError, DataError
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import ingest_sources
 from tasks.runtime.files import file_digest, folder_digest, read_json, write_parquet
+from tasks.runtime.spawned_workers import Workers
 from tasks.state.manifest import Batch, read_manifest
 from tasks.validate import chunks, stage
 from tasks.validate.load_contract import load_contract
-from tasks.validate.processes import Workers
 from tasks.validate.settings import ValidateSettings
 
 
@@ -123,7 +123,7 @@ def test_chunks_are_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_results_are_in_order_and_an_error_of_a_worker_is_raised() -> None:
-    workers = Workers(2)
+    workers = Workers(2, "validate")
     try:
         assert list(workers.map(pow, ((number, 2) for number in range(20)))) == [number**2 for number in range(20)]
         with pytest.raises(ZeroDivisionError):
@@ -135,7 +135,7 @@ def test_results_are_in_order_and_an_error_of_a_worker_is_raised() -> None:
 
 
 def test_a_killed_worker_process_is_reported_in_one_line() -> None:
-    workers = Workers(2)
+    workers = Workers(2, "validate")
     with pytest.raises(
         DataError, match=r"a worker process of validate was killed.*Set validate\.processes: 1 in params\.yaml"
     ):

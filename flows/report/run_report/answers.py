@@ -77,6 +77,7 @@ def answers_of(tables: Mapping[str, pa.Table], reference: str) -> tuple[list[dic
                 "scores": {role: _number(scores[role][index]) for role in answers},
                 "outcome": _outcome(change[index], answers, reference),
                 "degenerate": row.get("degenerate") or "",
+                "execution": ": ".join(filter(None, (row.get("execution"), row.get("execution_error")))),
             }
         )
     return rows, candidate.num_rows - len(rows)

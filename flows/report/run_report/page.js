@@ -28,6 +28,7 @@
     head.append(element("strong", row.outcome, row.outcome || "not compared"));
     const notes = [row.family, row.language, "row " + row.id.slice(0, 12)];
     if (row.degenerate) notes.push("degenerate: " + row.degenerate);
+    if (row.execution) notes.push("tests: " + row.execution);
     head.append(element("span", "small", " · " + notes.join(" · ")));
     node.append(head, labelled("prompt", row.prompt), labelled("expected", row.target));
     const columns = element("div", "columns");

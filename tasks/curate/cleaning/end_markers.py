@@ -58,11 +58,8 @@ def _end_of_text(text: str) -> int:
 
 
 def edits_of(text: str, are_tags: bool) -> list[Edit]:
-    """Removes markers at the end with the white space after them; those between two texts become a line end.
-
-    Args:
-        are_tags: is `</s>` a tag of markup that the row is about?
-    """
+    """Removes markers at the end with the white space after them; those between two texts become a line end. `are_tags`: the row is
+    about markup, in which `</s>` is a tag."""
     if are_tags or "<s>" in text.lower():
         text = text.replace("</s>", "\0" * len("</s>"))
     end = _end_of_text(text)

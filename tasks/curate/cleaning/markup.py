@@ -53,11 +53,7 @@ def _is_in_table(text: str) -> bool:
 
 
 def is_used_by_the_row(texts: Mapping[str, str]) -> bool:
-    """Does a text of the row depend on the tags of another: an answer in tags that a prompt shows, or the address of its link?
-
-    Args:
-        texts: the row's (row_texts.Texts).
-    """
+    """Does a text of the row depend on the tags of another: an answer in tags that a prompt shows, or the address of its link?"""
     marked = {name: text for name, text in texts.items() if "<" in text}
     wrapped = {name: match[1] for name, text in marked.items() if (match := _WRAPPED.fullmatch(text))}
     shown = [text for name, text in marked.items() if name not in wrapped]

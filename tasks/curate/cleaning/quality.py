@@ -1,4 +1,4 @@
-"""Statistics of a row's text: repetition, symbols, length, script, refusals, toxic words. Pure.
+"""Statistics of a row's text: repetition, symbols, length, refusals, toxic words. Pure.
 
     measure({"instruction": "Say it.", "input": "", "output": "As an AI language model, I cannot."}).is_refusal  # True
 
@@ -13,8 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.curate.cleaning.word_lists import TOXIC_PARTS, TOXIC_WORDS
 from tasks.scoring.refusals import REFUSAL_HINTS, REFUSAL_MARKS, declines_in_chinese, declines_in_english
+
+# a small list: words that are an insult or a slur in nearly every context, none with another meaning (杂种 is also a hybrid, 智障 a
+# disability, "chink" a gap), since a filter should not drop good rows; English ones match as words, Chinese ones anywhere
+_TOXIC = """
+    asshole assholes bitch bitches bullshit cunt cunts dickhead dickheads dumbass fag faggot faggots fags fuck fucked fucker
+    fuckers fucking fucks jackass kike kikes motherfucker motherfuckers motherfucking nigga niggas nigger niggers retards
+    shit shithead shits shitty slut sluts spics twat twats wanker wankers wetback wetbacks whore whores
+"""
+TOXIC_WORDS = frozenset(_TOXIC.split())
+TOXIC_PARTS = (
+    "操你妈", "草泥马", "日你妈", "肏", "傻逼", "傻屄", "煞笔", "妈逼", "他妈的", "你妈的", "狗娘养", "狗杂种", "王八蛋", "臭婊子",
+    "婊子养", "贱货", "死全家", "去死吧", "黑鬼", "支那猪", "脑残", "狗东西",
+)  # fmt: skip
+
 
 RUN_TOKENS = 4
 """Tokens of a run that counts as repetition when it recurs: shorter ones recur in any text."""
@@ -25,46 +38,25 @@ _CJK = "\u4e00-\u9fff\u3041-\u30ff\u3400-\u4dbf\uac00-\ud7af\uf900-\ufaff"
 """The most frequent range is first, since the regular expression tries them in order."""
 _CJK_RUN = re.compile(f"([{_CJK}]+)")
 _WORD = re.compile(r"[^\W_]+")
-_KANA = re.compile("[\u3041-\u30ff]")
 _SPACES = " \n\t\r\u3000\xa0"
-_HANGUL = re.compile("[\uac00-\ud7af]")
 _REFUSAL_MARK = re.compile("|".join(REFUSAL_MARKS))
 _TOXIC_PART = re.compile("|".join(TOXIC_PARTS))
-_NOT_HAN = re.compile("[\u3041-\u30ff\uac00-\ud7af]")
-_LATIN = re.compile("[A-Za-zÀ-ɏ]")
 _PUNCTUATION = {code: " " for code in range(128) if not chr(code).isalnum()} | {ord("'"): None}
-_DIGITS = b"0123456789"
 _NOT_A_SYMBOL = bytes(code for code in range(128) if chr(code).isalnum() or chr(code).isspace())
-_PAGES = {
-    "Cyrillic": (0x04,),
-    "Greek": (0x03,),
-    "Hebrew": (0x05,),
-    "Arabic": (0x06, 0xFB, 0xFC, 0xFD, 0xFE),
-    "Devanagari": (0x09,),
-    "Thai": (0x0E,),
-}
-_SCRIPT_OF_PAGE = {page: script for script, pages in _PAGES.items() for page in pages}
-"""Page of 256 code points → the script of most of its letters."""
 
 
 @dataclass(frozen=True)
 class Measures:
     repetition: float
     """Share, 0 to 1, of the output's runs of four tokens that occurred in it before."""
-    repeated_lines: float
-    """Share of the output's non-blank lines that occurred in it before."""
     symbol_share: float
     """Share of the output's characters that are neither letters, digits nor white space."""
     length_ratio: float
     """Tokens of the output per token of instruction and input; an empty prompt counts as one token."""
-    script: str
-    """The script of most of the output's letters: `Latin`, `Han`, `Kana`, `Hangul`, ...; empty where there are no letters."""
-    script_share: float
-    """The share of the counted letters in that script; with kana, Chinese characters count as Japanese."""
     is_refusal: bool
     """The output is a model's refusal, or presents itself as a model, in English or Chinese."""
     is_toxic: bool
-    """Prompt or output holds a word of the list in tasks/curate/cleaning/word_lists.py."""
+    """Prompt or output holds a word of the list in tasks/curate/cleaning/quality.py."""
 
 
 def measure(row: Mapping[str, str]) -> Measures:
@@ -72,14 +64,10 @@ def measure(row: Mapping[str, str]) -> Measures:
     prompt, output = f"{row['instruction']}\n{row['input']}", row["output"]
     prompt_words, prompt_characters = _tokens(prompt)
     words, characters = _tokens(output)
-    script, script_share = _script(output, words, characters)
     return Measures(
         repetition=_repetition(words, characters),
-        repeated_lines=_repeated_lines(output),
         symbol_share=_symbols(output, words, characters) / max(len(output), 1),
         length_ratio=(len(words) + len(characters)) / max(len(prompt_words) + len(prompt_characters), 1),
-        script=script,
-        script_share=script_share,
         is_refusal=_is_refusal(output, words, characters),
         is_toxic=_is_toxic(prompt_words, "") or _is_toxic(words, f"{prompt_characters} {characters}"),
     )
@@ -113,40 +101,11 @@ def _distinct_runs(characters: str) -> int:
     return int(np.count_nonzero(runs[1:] != runs[:-1])) + 1
 
 
-def _repeated_lines(text: str) -> float:
-    if "\n" not in text:
-        return 0.0
-    lines = [line for line in text.split("\n") if line and not line.isspace()]
-    return 1 - len(set(lines)) / len(lines) if lines else 0.0
-
-
 def _symbols(text: str, words: list[str], characters: str) -> int:
     if text.isascii():
         return len(text.encode().translate(None, _NOT_A_SYMBOL))
     spaces = sum(text.count(space) for space in _SPACES)
     return max(len(text) - len(characters) - len("".join(words)) - spaces, 0)
-
-
-def _script(text: str, words: list[str], characters: str) -> tuple[str, float]:
-    """The script of most letters, by pages of 256 code points: enough to distinguish scripts."""
-    if text.isascii():
-        return ("Latin", 1.0) if _LATIN.search(text) else ("", 0.0)
-    non_ascii = "".join(word for word in words if not word.isascii())
-    ascii_letters = "".join(word for word in words if word.isascii()).encode().translate(None, _DIGITS)
-    letters = {"Latin": len(ascii_letters) + len(_LATIN.findall(non_ascii))}
-    if characters:
-        letters["Han"] = len(characters)
-        if _NOT_HAN.search(characters):
-            if hangul := len(_HANGUL.findall(characters)):
-                letters |= {"Hangul": hangul, "Han": len(characters) - hangul}
-            if _KANA.search(characters):  # with kana, Chinese characters count as Japanese
-                letters["Kana"] = letters.pop("Han")
-    pages = non_ascii.encode("utf-16-le", "surrogatepass")[1::2]
-    for page in set(pages):
-        if script := _SCRIPT_OF_PAGE.get(page):
-            letters[script] = letters.get(script, 0) + pages.count(page)
-    script_of_most = max(letters, key=lambda name: (letters[name], name))
-    return (script_of_most, letters[script_of_most] / sum(letters.values())) if letters[script_of_most] else ("", 0.0)
 
 
 def _is_refusal(text: str, words: list[str], characters: str) -> bool:

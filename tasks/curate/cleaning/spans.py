@@ -98,9 +98,7 @@ def _walk(before: Any, after: Any, sources: Sequence[_Source], outer: Sequence[s
     if type(before) is not type(after) or not isinstance(before, (dict, list)) or len(before) != len(after):
         return False
     is_dict = isinstance(before, dict)
-    keys: list[tuple[Any, Any]] = (
-        list(zip(before, after, strict=True)) if is_dict else [(n, n) for n in range(len(before))]
-    )
+    keys: list[tuple[Any, Any]] = list(zip(before, after, strict=True) if is_dict else enumerate(range(len(before))))
     has_moved = False
     pairs = _pairs_of(before)
     strings = {key: before[key] for key, _ in keys if isinstance(before[key], str)}
@@ -121,9 +119,8 @@ def _walk(before: Any, after: Any, sources: Sequence[_Source], outer: Sequence[s
         has_moved = _move_starts(before, after, new_keys, strings, sources)
     for key, new_key in keys:
         outer_of_item = [*[*strings.values()][:MOST_AROUND], *([key] if is_dict else outer)]
-        has_moved |= (not is_dict or not _is_pair(before[key])) and _walk(
-            before[key], after[new_key], sources, outer_of_item
-        )
+        if not (is_dict and _is_pair(before[key])):
+            has_moved |= _walk(before[key], after[new_key], sources, outer_of_item)
     return has_moved
 
 

@@ -13,30 +13,32 @@ from functools import cached_property
 _WORD = re.compile(r"[a-z][a-z0-9+#]*")
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _parts(text: str) -> tuple[str, ...]:
     """Words and parts of words from a list separated by bars."""
     return tuple(part.strip() for part in text.strip("\n ").split("|"))
 
 
-_MARKUP_WORDS = frozenset(
-    _listed(
-        """
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_parts(text))
+
+
+_MARKUP_WORDS = _words(
+    """
     css | js | jsx | tsx | vue | react | markup | wiki | tag | tags | tagged | escape | escaped | escaping | bold |
     boldface | italic | italics | italicize | italicise | parse | parser | parsing | regex | wrap | wraps | wrapped |
     wrapping | surround | surrounded | surrounding | enclose | enclosed | enclosing | format | formats | formatted |
     formatting | emphasize | emphasise | render | renders | rendered | rendering | browser | browsers | webpage | website | font |
     fonts | newsletter | homepage
     """
-    )
 )
-_MARKUP_PARTS = _listed(
+_MARKUP_PARTS = _parts(
     """
     html | xml | ssml | javascript | markdown | wikitext | bbcode | hyperlink | underlin | highlight |
     delimit | web page | web site | landing page | plain text | angle bracket | <!-- | <!doctype | mark the | mark all |
     mark each | mark every | mark any
     """
 )
-_MARKUP_CHINESE = _listed(
+_MARKUP_CHINESE = _parts(
     """
     标签 | 网页 | 网站 | 标记 | 标出 | 标注 | 转义 | 加粗 | 粗体 | 斜体 | 下划线 | 超链接 | 浏览器 | 渲染 | 解析 | 正则 |
     包裹 | 包围 | 括起 | 尖括号 | 格式 | 富文本 | 纯文本 | 字体 | 页面 | 主页 | 划出 | 划线 | 画线 | 标红 | 居中
@@ -52,16 +54,10 @@ _ENTITY_AS_SUBJECT = re.compile(
 )
 """An entity that the text is about: `What does &nbsp; mean?`."""
 
-_TOKEN_WORDS = frozenset(
-    _listed(
-        """
-    token | tokens | template | templates | bert | bpe | llm | llms
-    """
-    )
-)
-_TOKEN_PARTS = _listed("vocab | llama | qwen | gpt- | gpt2 | gpt3 | gpt4 | language model")
-_TOKEN_CHINESE = _listed("模板 | 令牌 | 词表 | 分隔符 | 语言模型")
-_TOKENIZER_PARTS = _listed(
+_TOKEN_WORDS = _words("token | tokens | template | templates | bert | bpe | llm | llms")
+_TOKEN_PARTS = _parts("vocab | llama | qwen | gpt- | gpt2 | gpt3 | gpt4 | language model")
+_TOKEN_CHINESE = _parts("模板 | 令牌 | 词表 | 分隔符 | 语言模型")
+_TOKENIZER_PARTS = _parts(
     """
     tokeni | sentencepiece | chatml | jinja | {% | {{ | special token | special symbol | stop word | stop token |
     stop string | stop sequence | end token | [inst] | end of text | end-of-text | end of sequence | end-of-sequence |
@@ -69,45 +65,35 @@ _TOKENIZER_PARTS = _listed(
     prompttemplate
     """
 )
-_TOKENIZER_CHINESE = _listed(
-    """
-    词元 | 分词 | 结束符 | 终止符 | 停止符 | 特殊符号 | 特殊标记 | 对话模板 | 聊天模板 | 提示模板
-    """
+_TOKENIZER_CHINESE = _parts(
+    "词元 | 分词 | 结束符 | 终止符 | 停止符 | 特殊符号 | 特殊标记 | 对话模板 | 聊天模板 | 提示模板"
 )
 _ROLES = ("<|im_start", "<|start_header", "<|system", "<|user", "<|assistant")
 _EOS = re.compile(r"(?<![<\[|])\b[eb]os\b(?![>\]|])|[\"'`“‘「](?:<\|?/?[a-z_]+\|?>|\[eos\])[\"'`”’」]")
 
-_LAYOUT_WORDS = frozenset(_listed("indent | indents | indented | indenting | indentation | whitespace | whitespaces"))
-_LAYOUT_PARTS = _listed(
-    "white space | leading spaces | trailing space | two spaces | four spaces | 2 spaces | 4 spaces"
-)
-_LAYOUT_CHINESE = _listed("缩进 | 空格 | 空白符 | 空白字符 | 制表符")
-_CHARACTER_WORDS = frozenset(_listed("crlf | bom | ansi | unicode | zwsp | zwj | zwnj | vt100"))
-_CHARACTER_PARTS = _listed(
+_LAYOUT_WORDS = _words("indent | indents | indented | indenting | indentation | whitespace | whitespaces")
+_LAYOUT_PARTS = _parts("white space | leading spaces | trailing space | two spaces | four spaces | 2 spaces | 4 spaces")
+_LAYOUT_CHINESE = _parts("缩进 | 空格 | 空白符 | 空白字符 | 制表符")
+_CHARACTER_WORDS = _words("crlf | bom | ansi | unicode | zwsp | zwj | zwnj | vt100")
+_CHARACTER_PARTS = _parts(
     """
     zero-width | zero width | invisible char | unprintable | non-printable | nonprintable | non-printing | control char |
     control code | carriage return | form feed | vertical tab | line separator | byte order mark | null byte | null character |
     escape code | escape seq | u+200 | u+202 | u+206 | u+feff | \\x1b | \\033
     """
 )
-_CHARACTER_CHINESE = _listed(
+_CHARACTER_CHINESE = _parts(
     "零宽 | 不可见字符 | 控制字符 | 回车符 | 换页符 | 字节顺序标记 | 空字符 | 转义序列 | 转义码"
 )
 
-_CODE_WORDS = frozenset(
-    _listed(
-        """
+_CODE_WORDS = _words(
+    """
     code | coding | program | programs | programming | programmer | function | functions | python | java | rust |
     generic | generics | typescript | c++ | c# | golang | sql | bash | shell | compile | compiler | compiles | compiled
     """
-    )
 )
 _CODE_PARTS = ("```", "=>", "::", "==", "!=", "+=", "&&", "||", "();")
-_CODE_CHINESE = _listed(
-    """
-    代码 | 编程 | 程序 | 函数 | 脚本
-    """
-)
+_CODE_CHINESE = _parts("代码 | 编程 | 程序 | 函数 | 脚本")
 _FIRST_OF_A_LINE = (
     *("def ", "#include", "#!", "public ", "private ", "protected ", "static ", "func ", "fn ", "let ", "const "),
     *("var ", "package ", "using ", "namespace ", "return ", "return;", "if (", "if(", "for (", "for(", "while ("),

@@ -15,10 +15,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tasks.curate.dedup.candidates import Candidates, FixedParts, Marks
-from tasks.curate.dedup.index import is_first
+from tasks.curate.dedup.index import Indices, distinct_by_owner, frequent
 from tasks.curate.dedup.minhash import GRAM_TOKENS, grams_of, to_fingerprints
 from tasks.curate.dedup.shared_text import RowTexts, share_text
-from tasks.curate.dedup.sketch_file import Indices
 from tasks.curate.dedup.text_groups import LARGE_SHARE, LEAST_ROWS
 from tasks.curate.dedup.tokens import Hashes, tokenise
 
@@ -83,12 +82,8 @@ def _groups(pairs: Indices) -> tuple[Indices, Indices]:
 
 def _fixed_parts(texts: Sequence[RowTexts], minimum: int) -> Hashes:
     """The fingerprints, ascending, that at least `minimum` of the texts hold: runs, and exchanges such as a greeting."""
-    runs, owners = grams_of(tokenise([f"{text.prompt}\n{text.answer}" for text in texts]), GRAM_TOKENS)
-    order = np.lexsort((owners, runs))
-    runs, owners = runs[order], owners[order]
-    runs = runs[is_first(runs) | is_first(owners)]
-    starts = np.flatnonzero(is_first(runs))
-    common = to_fingerprints(runs[starts][np.diff(np.append(starts, len(runs))) >= minimum])
+    grams = grams_of(tokenise([f"{text.prompt}\n{text.answer}" for text in texts]), GRAM_TOKENS)
+    common = to_fingerprints(frequent(distinct_by_owner(*grams)[0], minimum))
     counts = Counter(exchange for text in texts for exchange in text.exchanges)
     exchanges = [exchange for exchange, count in counts.items() if count >= minimum]
     return np.unique(np.concatenate([common.astype(np.uint64), np.array(exchanges, np.uint64)]))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.curate.dedup.sketch_file import Indices
-
+Indices = npt.NDArray[np.int64]
 Entries = npt.NDArray[np.uint64]
 Hashes = npt.NDArray[np.uint64]
 Marks = npt.NDArray[np.bool_]
@@ -60,6 +60,20 @@ def is_first(values: npt.NDArray[np.generic]) -> Marks:
     return marks
 
 
+def distinct_by_owner(values: npt.NDArray[Any], owners: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The distinct pairs of a value and its owner, ascending."""
+    order = np.lexsort((owners, values))
+    values, owners = values[order], owners[order]
+    is_once = is_first(values) | is_first(owners)
+    return values[is_once], owners[is_once]
+
+
+def frequent(values: npt.NDArray[Any], minimum: int) -> npt.NDArray[Any]:
+    """The distinct ones of sorted values that occur at least `minimum` times."""
+    starts = np.flatnonzero(is_first(values))
+    return values[starts][np.diff(np.append(starts, len(values))) >= minimum]
+
+
 def is_in_sorted(values: Hashes, reference: Hashes) -> Marks:
     """(values,) is it in `reference` (ascending, at least one)?"""
     marks: Marks = reference[np.minimum(np.searchsorted(reference, values), len(reference) - 1)] == values
@@ -98,12 +112,7 @@ class Index:
         self._unsorted: list[_Unsorted] = []
 
     def add(self, hashes: npt.NDArray[np.uint32], entries_at: Callable[[Indices], Entries]) -> None:
-        """Adds a run.
-
-        Args:
-            hashes: the lower 32 bits of each entry's hash.
-            entries_at: positions in `hashes` → their entries.
-        """
+        """Adds a run by the lower 32 bits of each entry's hash, and a function from positions in these to their entries."""
         run = _Unsorted(hashes, entries_at)
         if len(hashes) <= SORTED_AT_ONCE:
             self._add_sorted(run.all_entries())
@@ -138,11 +147,8 @@ class Index:
         return entries[self._is_live(rows_of(entries))], hashes[~is_few]
 
     def first_rows(self, hashes: Hashes, most: int, removed: int) -> Indices:
-        """The first rows, up to `most` per hash, that hold these hashes (ascending, distinct); merged, ascending.
-
-        Args:
-            removed: how many added rows may not be live any more.
-        """
+        """The first rows, up to `most` per hash, that hold these hashes (ascending, distinct); merged, ascending. At most
+        `removed` of the added rows are not live any more."""
         ranges = self._ranges(hashes)
         parts = [run[_concatenated_ranges(low, np.minimum(high, low + most + removed))] for run, low, high in ranges]
         entries = sorted_once(np.concatenate([np.empty(0, np.uint64), *parts]))

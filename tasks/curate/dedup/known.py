@@ -13,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.curate.dedup.index import MOST_ROWS, Entries, Index, entries_of
+from tasks.curate.dedup.index import MOST_ROWS, Entries, Index, Indices, entries_of
 from tasks.curate.dedup.minhash import BANDS
-from tasks.curate.dedup.sketch_file import Indices, Signatures
+from tasks.curate.dedup.sketch_file import Signatures
 
 SPLITS = ("train", "valid", "test", "golden", "benchmark", "")
 """The split of a row, stored as its index here; the last one: none, the row was dropped."""
 TRAIN, VALID, TEST, GOLDEN, BENCHMARK, NO_SPLIT = range(6)
-HELD_OUT = (TEST, GOLDEN, BENCHMARK)
-"""Splits that no training row may overlap."""
 PROTECTED = (GOLDEN, BENCHMARK)
 """Splits that follow from a source's `use`: no other row joins them."""
 
@@ -48,7 +46,8 @@ class RowTable:
         self._starts: list[int] = []
         self._sources: list[int] = []
         self._numbers: dict[str, int] = {}
-        self._indexed = 0
+        self.first_new = 0
+        """The number of the first row that is not indexed yet: the new ones are those of the batch that is decided."""
         self.by_content = Index(self.is_active)
         self.by_band = Index(self.has_split)
         self.by_passage = Index(self.has_split)
@@ -76,8 +75,8 @@ class RowTable:
         flags: npt.NDArray[np.bool_] = self.rows["is_tombstone"]
         return flags
 
-    def append(self, signatures: Signatures, source: str, split: Any, is_tombstone: Any) -> int:
-        """Adds the rows of the next batch, not yet indexed; returns the number of the first."""
+    def append(self, signatures: Signatures, source: str, split: Any, is_tombstone: Any) -> None:
+        """Adds the rows of the next batch, not yet indexed."""
         first = self._size
         self._reserve(len(signatures))
         self._size += len(signatures)
@@ -89,7 +88,6 @@ class RowTable:
         self._ids.append(signatures.facts["row_id"])
         self._starts.append(first)
         self._sources.append(self._numbers.setdefault(source, len(self._numbers)))
-        return first
 
     def sources(self, rows: Indices) -> Indices:
         """(rows,) the number of each row's source."""
@@ -106,12 +104,8 @@ class RowTable:
             self._space = space
 
     def index_rows(self, signatures: Sequence[Signatures]) -> None:
-        """Indexes the rows that were appended since the last call.
-
-        Args:
-            signatures: of the batches of these rows.
-        """
-        first, self._indexed = self._indexed, self._size
+        """Indexes the rows that were appended since the last call, by the signatures of their batches."""
+        first, self.first_new = self.first_new, self._size
         keys = self.rows["key"][first:]
         self.by_content.add(high_bits(keys), lambda at: entries_of(high_bits(keys[at]), first + at))
         prompts = self.rows["prompt"][first:]
@@ -139,7 +133,7 @@ class RowTable:
 
     def remove(self, row: int) -> None:
         self.split[row] = NO_SPLIT
-        self.removed += row < self._indexed
+        self.removed += row < self.first_new
 
     def row_id(self, row: int) -> str:
         batch = int(self.rows["batch"][row])
@@ -162,13 +156,8 @@ def high_bits(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
 
 
 def band_entries(bands: npt.NDArray[np.uint32], rows: Indices, band: Any, first: int) -> Entries:
-    """Index entries of bands; hashes of different bands never collide.
-
-    Args:
-        bands: (rows, BANDS).
-        rows, band: which of these, as indices.
-        first: the number of the first row.
-    """
+    """Index entries of some of the `bands` (rows, BANDS), by indices of rows and bands; hashes of different bands never collide.
+    `first`: the number of the first row."""
     hashes = np.asarray(band).astype(np.uint64) << np.uint64(32) | bands[rows, band].astype(np.uint64)
     return entries_of(hashes, first + rows)
 

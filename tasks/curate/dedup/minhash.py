@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.curate.dedup.index import distinct_by_owner, is_first
 from tasks.curate.dedup.tokens import Hashes, Offsets, Tokens, mix
 
 SHINGLE_TOKENS = 3
@@ -48,11 +49,8 @@ def shingles_of(tokens: Tokens) -> tuple[Hashes, Offsets]:
 def distinct(hashes: Hashes, offsets: Offsets) -> tuple[Hashes, Offsets]:
     """Each text's distinct hashes, sorted."""
     texts = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    order = np.lexsort((hashes, texts))
-    hashes, texts = hashes[order], texts[order]
-    is_new = np.ones(len(hashes), np.bool_)
-    is_new[1:] = (hashes[1:] != hashes[:-1]) | (texts[1:] != texts[:-1])
-    return hashes[is_new], np.searchsorted(texts[is_new], np.arange(len(offsets)))
+    texts, hashes = distinct_by_owner(texts, hashes)
+    return hashes, np.searchsorted(texts, np.arange(len(offsets)))
 
 
 def rows_in_band(threshold: float) -> int:
@@ -62,12 +60,8 @@ def rows_in_band(threshold: float) -> int:
 
 
 def bands_of(hashes: Hashes, offsets: Offsets, rows: int) -> Bands:
-    """(texts, BANDS) a hash per band: texts with an equal one may be near-duplicates; 0 for a text without shingles.
-
-    Args:
-        hashes, offsets: shingles of each text.
-        rows: MinHash values per band.
-    """
+    """(texts, BANDS) a hash of the text's shingles per band, which has `rows` MinHash values: texts with an equal one may be
+    near-duplicates; 0 for a text without shingles."""
     counts = np.diff(offsets)
     full = np.flatnonzero(counts)
     bands = np.zeros((len(counts), BANDS), np.uint32)
@@ -100,8 +94,7 @@ def fingerprints_of(tokens: Tokens) -> tuple[Fingerprints, Offsets]:
         np.minimum(least, hashes[shift : shift + windows], out=least)
     is_whole = texts[:windows] == texts[WINDOW_GRAMS - 1 :]
     least, owners = least[is_whole], texts[:windows][is_whole]
-    is_new = np.ones(len(least), np.bool_)
-    is_new[1:] = (least[1:] != least[:-1]) | (owners[1:] != owners[:-1])
+    is_new = is_first(least) | is_first(owners)
     return to_fingerprints(least[is_new]), np.searchsorted(owners[is_new], np.arange(len(tokens.offsets)))
 
 
@@ -113,16 +106,11 @@ def to_fingerprints(grams: Hashes) -> Fingerprints:
 def append_fingerprints(
     fingerprints: Fingerprints, offsets: Offsets, more: list[list[int]]
 ) -> tuple[Fingerprints, Offsets]:
-    """Each text's fingerprints, followed by its further ones.
-
-    Args:
-        more: the further fingerprints of each text.
-    """
+    """Each text's fingerprints, followed by its further ones (`more`)."""
     counts = np.array(list(map(len, more)), np.int64)
     added = np.fromiter(itertools.chain.from_iterable(more), np.uint32, int(counts.sum()))
-    return np.insert(fingerprints, np.repeat(offsets[1:], counts), added), offsets + np.concatenate(
-        [[0], np.cumsum(counts)]
-    )
+    shifts = np.concatenate([[0], np.cumsum(counts)])
+    return np.insert(fingerprints, np.repeat(offsets[1:], counts), added), offsets + shifts
 
 
 def runs_of(tokens: Tokens, text: int, length: int) -> list[int]:

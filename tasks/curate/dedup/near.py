@@ -7,22 +7,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.curate.dedup.index import MOST_ROWS, Entries, hashes_of, is_first, is_in_sorted, rows_of
+from tasks.curate.dedup.index import MOST_ROWS, Entries, Indices, hashes_of, is_first, is_in_sorted, rows_of
 from tasks.curate.dedup.known import RowTable, band_entries, high_bits
 from tasks.curate.dedup.minhash import BANDS, Bands, distinct, shingles_of
-from tasks.curate.dedup.sketch_file import Indices
 from tasks.curate.dedup.tokens import Hashes, Offsets, mix, tokenise
 
 PAIRS_AT_ONCE = 20_000
 HASHES_AT_ONCE = 1 << 20
 
 
-def duplicate_representatives(table: RowTable, first_new: int) -> Indices:
-    """(new rows,) the first row with the same content; -1 for a first row, and for a row that is not active.
-
-    Args:
-        first_new: the number of the first new row; those before are in the index.
-    """
+def duplicate_representatives(table: RowTable) -> Indices:
+    """(new rows,) the first row with the same content; -1 for a first row, and for a row that is not active."""
+    first_new = table.first_new
     representatives = np.full(len(table) - first_new, -1, np.int64)
     new = first_new + np.flatnonzero(table.is_active(np.arange(first_new, len(table))))
     if not len(new):
@@ -39,13 +35,9 @@ def duplicate_representatives(table: RowTable, first_new: int) -> Indices:
     return representatives
 
 
-def conflicting_pairs(table: RowTable, first_new: int) -> list[tuple[int, int]]:
-    """Pairs of an earlier row and a new one of one source with the same prompt. Duplicates are dropped before: the answers differ.
-
-    Args:
-        first_new: the number of the first new row; those before are in the index.
-    """
-    prompts = table.rows["prompt"]
+def conflicting_pairs(table: RowTable) -> list[tuple[int, int]]:
+    """Pairs of an earlier row and a new one of one source with the same prompt. Duplicates were dropped: the answers differ."""
+    prompts, first_new = table.rows["prompt"], table.first_new
     new = first_new + np.flatnonzero(table.is_active(np.arange(first_new, len(table))) & (prompts[first_new:] != 0))
     hashes = np.sort(high_bits(prompts[new]).astype(np.uint64))
     old, _ = table.by_prompt.all_of(hashes[is_first(hashes)], most=MOST_ROWS)
@@ -58,39 +50,30 @@ def conflicting_pairs(table: RowTable, first_new: int) -> list[tuple[int, int]]:
     return pairs
 
 
-def candidate_pairs(table: RowTable, first_new: int, bands: Bands) -> npt.NDArray[np.int64]:
-    """(pairs, 2): an earlier row, and a new one that shares a band with it.
+def candidate_pairs(table: RowTable, bands: Bands) -> npt.NDArray[np.int64]:
+    """(pairs, 2): an earlier row, and a new one that shares one of its `bands` (new rows, BANDS) with it.
 
     In a bucket of a band, a row is compared with the first row and with the one before it: all pairs of a large bucket would be too
     many, and the first row is the cluster representative.
-
-    Args:
-        first_new: the number of the first new row; those before are in the index.
-        bands: (new rows, BANDS).
     """
-    new = np.flatnonzero(table.has_split(np.arange(first_new, len(table))))
+    new = np.flatnonzero(table.has_split(np.arange(table.first_new, len(table))))
     bands_at_once = max(1, min(BANDS, HASHES_AT_ONCE // max(len(new), 1)))
     pairs = [np.empty((0, 2), np.int64)]
     for first_band in range(0, BANDS, bands_at_once):
         portion = np.arange(first_band, min(first_band + bands_at_once, BANDS))
         rows, numbers = np.repeat(new, len(portion)), np.tile(portion, len(new))
         exists = bands[rows, numbers] != 0
-        entries = np.sort(band_entries(bands, rows[exists], numbers[exists], first_new))
+        entries = np.sort(band_entries(bands, rows[exists], numbers[exists], table.first_new))
         pairs += _pairs_in_buckets(table, entries)
     return distinct_pairs(np.concatenate(pairs))
 
 
-def rows_alike(table: RowTable, first_new: int, bands: Bands, new: Indices, most: int) -> Indices:
-    """Earlier rows that share a band with some new ones, up to `most` per bucket: text that they have in common is a fixed part.
-
-    Args:
-        first_new: the number of the first new row; those before are in the index.
-        bands: (new rows, BANDS).
-        new: (rows,) new rows.
-    """
-    rows, numbers = np.repeat(new - first_new, BANDS), np.tile(np.arange(BANDS), len(new))
+def rows_alike(table: RowTable, bands: Bands, new: Indices, most: int) -> Indices:
+    """Earlier rows that share a band (of all new rows: `bands`) with the rows `new`, up to `most` per bucket: text that they have
+    in common is a fixed part."""
+    rows, numbers = np.repeat(new - table.first_new, BANDS), np.tile(np.arange(BANDS), len(new))
     exists = bands[rows, numbers] != 0
-    hashes = np.sort(hashes_of(band_entries(bands, rows[exists], numbers[exists], first_new)))
+    hashes = np.sort(hashes_of(band_entries(bands, rows[exists], numbers[exists], table.first_new)))
     return table.by_band.first_rows(hashes[is_first(hashes)], most, table.removed)
 
 
@@ -115,48 +98,28 @@ def distinct_pairs(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 class Shingles:
-    """The sets of shingles of some rows' texts.
-
-    Args:
-        rows: ascending.
-        texts: the text of each.
-    """
+    """The sets of shingles of the texts of some rows, ascending."""
 
     def __init__(self, rows: Indices, texts: list[str]) -> None:
         self._rows = rows
         self._hashes, self._offsets = distinct(*shingles_of(tokenise(texts, with_symbols=True)))
 
-    def compare(self, pairs: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """(pairs,) the Jaccard similarity of the two rows' shingles, and how many shingles only one of them has."""
+    def compare(self, pairs: npt.NDArray[np.int64]) -> tuple[Indices, Indices]:
+        """(pairs,) how many shingles the two rows share, and how many they have together."""
         numbers = np.searchsorted(self._rows, pairs)
-        similar, alone = [np.zeros(0)], [np.zeros(0, np.int64)]
+        parts = [np.zeros((2, 0), np.int64)]
         for start in range(0, len(numbers), PAIRS_AT_ONCE):
-            shared, union = _overlap(self._hashes, self._offsets, numbers[start : start + PAIRS_AT_ONCE])
-            similar.append(np.divide(shared, union, out=np.ones(len(union)), where=union > 0))
-            alone.append(union - shared)
-        return np.concatenate(similar), np.concatenate(alone)
-
-    def shared(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """(pairs,) how many shingles the two rows share."""
-        numbers = np.searchsorted(self._rows, pairs)
-        parts = range(0, len(numbers), PAIRS_AT_ONCE)
-        shared = [_overlap(self._hashes, self._offsets, numbers[start : start + PAIRS_AT_ONCE])[0] for start in parts]
-        return np.concatenate([np.zeros(0, np.int64), *shared])
+            parts.append(np.stack(_overlap(self._hashes, self._offsets, numbers[start : start + PAIRS_AT_ONCE])))
+        shared, union = np.concatenate(parts, axis=1)
+        return shared, union
 
     def remove_common(self, most: int, answers: list[str]) -> npt.NDArray[np.bool_]:
-        """Removes the shingles that more than `most` rows have: a fixed part of their texts.
-
-        Args:
-            answers: the answer of each row.
-
-        Returns:
-            (rows,): does the row have a fixed part that rows with other answers have too? Then the rest of its text is decisive.
-        """
+        """Removes the shingles that more than `most` rows have: a fixed part of their texts. Returns (rows,): does the row have a
+        fixed part that rows with other answers have too? Then the rest of its text is decisive."""
         owners = np.repeat(np.arange(len(answers)), np.diff(self._offsets))
         answer_numbers: dict[str, int] = {}
-        numbers = np.array([answer_numbers.setdefault(answer, len(answer_numbers)) for answer in answers], np.int64)[
-            owners
-        ]
+        of_rows = [answer_numbers.setdefault(answer, len(answer_numbers)) for answer in answers]
+        numbers = np.array(of_rows, np.int64)[owners]
         order = np.lexsort((numbers, self._hashes))
         hashes, numbers = self._hashes[order], numbers[order]
         starts = np.flatnonzero(is_first(hashes))
@@ -171,6 +134,11 @@ class Shingles:
             counts = np.concatenate([[0], np.cumsum(is_rare)])
             self._hashes, self._offsets = self._hashes[is_rare], counts[self._offsets]
         return has_fixed_part
+
+
+def jaccard(shared: Indices, union: Indices) -> npt.NDArray[np.float64]:
+    """(pairs,) the similarity of two rows; 1 where both have no shingles."""
+    return np.divide(shared, union, out=np.ones(len(union)), where=union > 0)
 
 
 def _overlap(hashes: Hashes, offsets: Offsets, pair_rows: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.curate.dedup.candidates import Candidates, FixedParts, Marks, Pairs, distinct_candidates
-from tasks.curate.dedup.index import is_first, is_in_sorted
+from tasks.curate.dedup.index import Indices, distinct_by_owner, is_first, is_in_sorted
 from tasks.curate.dedup.minhash import (
     GRAM_TOKENS,
     LONG_PASSAGE_TOKENS,
@@ -17,7 +17,6 @@ from tasks.curate.dedup.minhash import (
     runs_of,
     to_fingerprints,
 )
-from tasks.curate.dedup.sketch_file import Indices
 from tasks.curate.dedup.tokens import Hashes, tokenise
 
 HALF = 0.5
@@ -67,23 +66,20 @@ def share_text(
             part of a template.
     """
     fixed = fixed or FixedParts()
-    fixed_by_protection = {bool(protected): fixed.of_pairs(bool(protected)) for protected in np.unique(has_protected)}
-    runs_by_protection = {protected: _Runs(texts, parts) for protected, parts in fixed_by_protection.items()}
-    fingerprints_by_protection = {
-        protected: frozenset(parts.fingerprints.tolist()) for protected, parts in fixed_by_protection.items()
+    runs_by_protection = {
+        protected: _Runs(texts, fixed.of_pairs(protected)) for protected in np.unique(has_protected).tolist()
     }
 
     def share(first: int, second: int, is_rare: bool, has_protected: bool) -> bool:
-        runs, fixed_fingerprints = runs_by_protection[has_protected], fingerprints_by_protection[has_protected]
-        if texts[first].exchanges & texts[second].exchanges - fixed_fingerprints:
+        runs = runs_by_protection[has_protected]
+        if texts[first].exchanges & texts[second].exchanges - runs.fixed_fingerprints:
             return True
-        if fixed_fingerprints and not runs.long_of(first).isdisjoint(runs.long_of(second)):
+        if runs.fixed_fingerprints and not runs.long_of(first).isdisjoint(runs.long_of(second)):
             return True
         length = PROTECTED_TOKENS if has_protected and not is_rare else LONG_PASSAGE_TOKENS
         (prompt, answer), (other_prompt, other_answer) = runs.of(first, length), runs.of(second, length)
-        if not (
-            prompt.isdisjoint(other_prompt) and prompt.isdisjoint(other_answer) and answer.isdisjoint(other_prompt)
-        ):
+        of_prompts = ((prompt, other_prompt), (prompt, other_answer), (answer, other_prompt))
+        if not all(one.isdisjoint(other) for one, other in of_prompts):
             return True
         if not answer.isdisjoint(other_answer):
             return runs.cover_half(ANSWER, first, second, length) or runs.cover_half(ANSWER, second, first, length)
@@ -105,17 +101,15 @@ class _Runs:
     def __init__(self, texts: Sequence[RowTexts], fixed: FixedParts) -> None:
         self._tokens = tokenise([text.prompt for text in texts]), tokenise([text.answer for text in texts])
         self._fixed = fixed
+        self.fixed_fingerprints = frozenset(fixed.fingerprints.tolist())
         self._cache: dict[tuple[int, int], tuple[set[int], set[int]]] = {}
 
     def of(self, number: int, length: int) -> tuple[set[int], set[int]]:
         """The hashes of the runs of the prompt, and of the answer."""
         key = number, length
         if key not in self._cache:
-            fingerprints = self._fixed.fingerprints
-            self._cache[key] = (
-                self._runs_without(PROMPT, number, length, fingerprints),
-                self._runs_without(ANSWER, number, length, fingerprints),
-            )
+            prompt, answer = (self._runs_without(part, *key, self._fixed.fingerprints) for part in (PROMPT, ANSWER))
+            self._cache[key] = prompt, answer
         return self._cache[key]
 
     def long_of(self, number: int) -> set[int]:
@@ -161,16 +155,11 @@ def links_after_boilerplate(rows: Indices, texts: Callable[[Indices], Sequence[R
         return np.empty((0, 2), np.int64)
     for start in range(0, len(rows), ROWS_AT_ONCE):
         portion = rows[start : start + ROWS_AT_ONCE]
-        runs, numbers = grams_of(
-            tokenise([f"{text.prompt}\n{text.answer}" for text in texts(portion)]), AFTER_BOILERPLATE_TOKENS
-        )
+        tokens = tokenise([f"{text.prompt}\n{text.answer}" for text in texts(portion)])
+        runs, numbers = grams_of(tokens, AFTER_BOILERPLATE_TOKENS)
         run_parts.append(runs)
         owner_parts.append(portion[numbers])
-    runs, owners = np.concatenate(run_parts), np.concatenate(owner_parts)
-    order = np.lexsort((owners, runs))
-    runs, owners = runs[order], owners[order]
-    is_once = is_first(runs) | is_first(owners)
-    runs, owners = runs[is_once], owners[is_once]
+    runs, owners = distinct_by_owner(np.concatenate(run_parts), np.concatenate(owner_parts))
     starts = is_first(runs)
     sizes = np.diff(np.append(np.flatnonzero(starts), len(runs)))
     follows_another = ~starts & np.repeat(sizes <= most, sizes)

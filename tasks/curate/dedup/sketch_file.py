@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.curate.cache import read_parquet
+from tasks.curate.dedup.index import Indices
 from tasks.curate.dedup.minhash import BANDS
 
-Indices = npt.NDArray[np.int64]
 FACTS_FILE, BAND_FILE, FINGERPRINT_FILE = "lines.parquet", "bands.u32", "prints.u32"
 LEAST_MAPPED_BYTES = 1 << 20
 
@@ -82,6 +81,12 @@ def read_signatures(folder: Path) -> Signatures:
     return Signatures(
         facts, _memory_mapped(folder / BAND_FILE).reshape(-1, BANDS), _memory_mapped(folder / FINGERPRINT_FILE)
     )
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Reads a small file; `pq.read_table` would take three times as long, and there may be thousands."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns)
 
 
 def read_ids(folder: Path) -> list[str]:

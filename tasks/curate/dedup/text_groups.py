@@ -6,13 +6,17 @@ links rows.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tasks.curate.dedup.candidates import Candidates, FixedParts, Marks, Pairs, distinct_candidates
 from tasks.curate.dedup.index import (
     MOST_ROWS,
     Entries,
+    Indices,
     entries_of,
+    frequent,
     hashes_of,
     is_first,
     is_in_sorted,
@@ -20,8 +24,7 @@ from tasks.curate.dedup.index import (
     sorted_once,
 )
 from tasks.curate.dedup.known import PROTECTED, TRAIN, RowTable
-from tasks.curate.dedup.sketch_file import Indices, Signatures
-from tasks.curate.dedup.tokens import Hashes
+from tasks.curate.dedup.sketch_file import Signatures
 
 TEMPLATE_SHARE = 0.75
 """A fingerprint in more than this share of a source's rows, and in at least LEAST_ROWS, is part of the source's template."""
@@ -36,76 +39,37 @@ MOST_COUNTED = 20_000
 """With more rows than this, rows that hold boilerplate are not counted."""
 
 
-def candidates(
-    table: RowTable, first_new: int, signatures: Signatures, common_rows: int, common_share: float
-) -> Groups:
-    """The fingerprints that link new rows with each other and with earlier rows, and the rows that hold them.
+class Groups:
+    """The rows that hold each fingerprint that links new rows with each other and with earlier rows, ascending. A group is
+    identified by its number.
 
     Args:
-        first_new: the number of the first new row; those before are in the index.
         signatures: those of the new rows.
         common_rows, common_share: as in CurateSettings.
     """
-    total = int(table.has_split(np.arange(len(table))).sum())
-    most = max(LONG_FACTOR * common_rows, int(common_share * total))
-    entries, boilerplate, common = _shared_fingerprints(table, first_new, signatures, most, total)
-    fingerprints = hashes_of(entries)
-    starts = np.flatnonzero(is_first(fingerprints))
-    sizes = np.diff(np.concatenate([starts, [len(fingerprints)]]))
-    numbers = np.repeat(np.arange(len(starts)), sizes)
-    rows = rows_of(entries)
-    boilerplate = np.concatenate([boilerplate, rows[(sizes > most)[numbers] & (rows >= first_new)]])
-    everything = np.concatenate([entries, common])
-    minimum = min(int(TEMPLATE_SHARE * total), max(most, int(COMMON_SHARE * total)))
-    large, template = int(LARGE_SHARE * total), int(TEMPLATE_SHARE * total)
 
-    def in_more_than(rows_of_fixed: int, rows_of_template: int) -> tuple[Hashes, Hashes]:
-        counts = rows_of_fixed, rows_of_template
-        fixed, templates = (_held_by_many(everything, max(LEAST_ROWS, count + 1)) for count in counts)
-        return fixed, templates
-
-    fixed = FixedParts(
-        *in_more_than(large, template), with_protected=FixedParts(*in_more_than(min(large, minimum), minimum))
-    )
-    groups = Groups(table, first_new, rows, numbers, sizes, common_rows, most, np.unique(boilerplate), fixed)
-    groups.keep((sizes > 1) & (sizes <= most) & ~groups.are_templates())
-    return groups
-
-
-class Groups:
-    """Rows grouped by fingerprint, ascending. A group is identified by its number."""
-
-    def __init__(
-        self,
-        table: RowTable,
-        first_new: int,
-        rows: Indices,
-        numbers: Indices,
-        sizes: Indices,
-        common_rows: int,
-        most: int,
-        boilerplate: Indices,
-        fixed: FixedParts,
-    ) -> None:
+    def __init__(self, table: RowTable, signatures: Signatures, common_rows: int, common_share: float) -> None:
+        total = int(table.has_split(np.arange(len(table))).sum())
+        self.most = most = max(LONG_FACTOR * common_rows, int(common_share * total))
+        """A run that more rows hold links no rows."""
+        entries, boilerplate, common = _shared_fingerprints(table, signatures, most, total)
+        fingerprints = hashes_of(entries)
+        starts = np.flatnonzero(is_first(fingerprints))
+        sizes = np.diff(np.concatenate([starts, [len(fingerprints)]]))
         self._table = table
-        self._first_new = first_new
-        self._rows = rows
-        self._numbers = numbers
+        self._rows = rows = rows_of(entries)
+        self._numbers = np.repeat(np.arange(len(starts)), sizes)
         self._is_rare = sizes <= common_rows
         self._is_small = sizes <= LONG_FACTOR * common_rows
-        self.most = most
-        """A run that more rows hold links no rows."""
-        self.boilerplate = boilerplate
+        is_new_of_large = (sizes > most)[self._numbers] & (rows >= table.first_new)
+        self.boilerplate = np.unique(np.concatenate([boilerplate, rows[is_new_of_large]]))
         """New rows that hold such a run: shared text after it may have no fingerprint of its own."""
-        self.fixed = fixed
+        self.fixed = _fixed_parts(np.concatenate([entries, common]), total, most)
         """What a large share of all rows have in common."""
+        self.keep((sizes > 1) & (sizes <= most) & ~self.are_templates())
 
     def keep(self, is_kept: Marks) -> None:
-        """Removes the other groups.
-
-        Args:
-            is_kept: (groups,).
-        """
+        """Removes the groups that are not kept (groups,)."""
         chosen = is_kept[self._numbers]
         self._rows, self._numbers = self._rows[chosen], self._numbers[chosen]
 
@@ -129,12 +93,9 @@ class Groups:
         for distance in range(1, 5):  # a group has one first row per split, at most five
             first, second = slice(None, -distance), slice(distance, None)
             is_same_group = numbers[first] == numbers[second]
-            is_protected = [np.isin(splits[part], PROTECTED) for part in (first, second)]
+            is_protected = np.isin(splits[first], PROTECTED) | np.isin(splits[second], PROTECTED)
             is_train = (splits[first] == TRAIN) | (splits[second] == TRAIN)
-            is_checked = is_train | ~(
-                is_protected[0] | is_protected[1]
-            )  # a golden row conflicts with training rows only
-            chosen = is_same_group & is_checked
+            chosen = is_same_group & (is_train | ~is_protected)  # a golden row conflicts with training rows only
             pairs.append(np.sort(np.stack([rows[first][chosen], rows[second][chosen]], 1), axis=1))
             groups.append(numbers[first][chosen])
         all_pairs, all_groups = np.concatenate(pairs), np.concatenate(groups)
@@ -143,7 +104,7 @@ class Groups:
     def candidates(self) -> Candidates:
         """Each new row with the first earlier row of each split, the first new row, and the new row before it; in a group that is
         not large, each golden or benchmark row with all others."""
-        is_new = self._rows >= self._first_new
+        is_new = self._rows >= self._table.first_new
         rows, numbers = self._rows[is_new], self._numbers[is_new]
         starts = is_first(numbers)
         first = rows[np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))] if len(rows) else rows
@@ -173,12 +134,12 @@ class Groups:
         counts = high - low
         positions = others[np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())]
         pairs = np.sort(np.stack([np.repeat(self._rows[protected_rows], counts), self._rows[positions]], 1), axis=1)
-        is_new = pairs[:, 1] >= self._first_new
+        is_new = pairs[:, 1] >= self._table.first_new
         return pairs[is_new], self._numbers[positions][is_new]
 
     def _first_per_split(self) -> tuple[Indices, Indices]:
         """The first earlier row of each group in each split, and its group, ascending."""
-        is_old = self._rows < self._first_new
+        is_old = self._rows < self._table.first_new
         rows, numbers = self._rows[is_old], self._numbers[is_old]
         keys = numbers * 8 + self._table.split[rows]
         order = np.argsort(keys, kind="stable")
@@ -191,21 +152,27 @@ class Groups:
         self.keep(is_kept)
 
 
-def _held_by_many(entries: Entries, minimum: int) -> Hashes:
-    """The fingerprints, ascending, that at least `minimum` rows hold."""
+def _fixed_parts(entries: Entries, total: int, most: int) -> FixedParts:
+    """What a large share of all rows (`total`) hold; for pairs with a golden or benchmark row, what more than `most` hold."""
+    minimum = min(int(TEMPLATE_SHARE * total), max(most, int(COMMON_SHARE * total)))
+    large, template = int(LARGE_SHARE * total), int(TEMPLATE_SHARE * total)
     fingerprints = hashes_of(sorted_once(entries))
-    starts = np.flatnonzero(is_first(fingerprints))
-    common: Hashes = fingerprints[starts][np.diff(np.append(starts, len(fingerprints))) >= minimum]
-    return common
+
+    def parts(*counts: int) -> FixedParts:
+        """What more rows than the first count hold; of it, what more rows than the second hold is a template."""
+        fixed, templates = (frequent(fingerprints, max(LEAST_ROWS, count + 1)) for count in counts)
+        return FixedParts(fixed, templates)
+
+    return replace(parts(large, template), with_protected=parts(min(large, minimum), minimum))
 
 
 def _shared_fingerprints(
-    table: RowTable, first_new: int, signatures: Signatures, most: int, total: int
+    table: RowTable, signatures: Signatures, most: int, total: int
 ) -> tuple[Entries, Indices, Entries]:
     """The fingerprints of new rows with all rows that hold them (each pair once); the new rows whose fingerprints are skipped
     because more than `most` earlier rows hold them, too many to read for each batch; and the entries of these skipped
     fingerprints, unless there are very many rows."""
-    owners = np.repeat(np.arange(first_new, len(table)), np.diff(signatures.offsets()))
+    owners = np.repeat(np.arange(table.first_new, len(table)), np.diff(signatures.offsets()))
     has_split = table.has_split(owners)
     new = sorted_once(entries_of(signatures.fingerprints[has_split], owners[has_split]))
     fingerprints = hashes_of(new)

@@ -53,20 +53,13 @@ def tokenise(texts: Sequence[str], with_symbols: bool = False) -> Tokens:
     first = 0
     while first < len(folded):
         last = max(int(np.searchsorted(ends, ends[first] + CHARACTERS_AT_ONCE)), first + 1)
-        token_hashes, starts, bounds = _tokens_of(
-            folded[first:last], ends[first : last + 1] - ends[first], with_symbols
-        )
-        hashes.append(token_hashes)
+        bounds = ends[first : last + 1] - ends[first]
+        points = np.frombuffer("".join(folded[first:last]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        inside, starts = _bounds_of_tokens(points, bounds, with_symbols)
+        hashes.append(_hash_tokens(points, inside, starts))
         counts.append(np.diff(np.concatenate([[0], np.cumsum(starts)])[bounds]))
         first = last
     return Tokens(np.concatenate(hashes), np.cumsum(np.concatenate(counts)))
-
-
-def _tokens_of(texts: list[str], bounds: Offsets, with_symbols: bool) -> tuple[Hashes, Any, Offsets]:
-    """The hashes, (code points,) does a token start there, and the offsets of the texts."""
-    points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    inside, starts = _bounds_of_tokens(points, bounds, with_symbols)
-    return _hash_tokens(points, inside, starts), starts, bounds
 
 
 def mix(values: Any) -> Hashes:

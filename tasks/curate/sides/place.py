@@ -26,13 +26,6 @@ class Assignment:
     """Cross-split duplicate, to be dropped → two rows in different splits that it is linked with."""
 
 
-@dataclass
-class _Group:
-    split: int
-    anchor: int
-    """The earlier row that it took its split from; the first row, where there is none."""
-
-
 def assign_splits(
     links: Iterable[tuple[int, int]], first_new: int, split_of: Callable[[int], int], pins: dict[int, int]
 ) -> Assignment:
@@ -46,7 +39,9 @@ def assign_splits(
     """
     links = sorted(set(links))
     assignment = Assignment()
-    groups: dict[int, _Group] = {}
+    groups: dict[
+        int, tuple[int, int]
+    ] = {}  # split, and the row that it was taken from: the first one, where none is earlier
     parents: dict[int, int] = {}
     neighbours: dict[int, dict[int, int]] = {row: {split: row} for row, split in pins.items()}
     for first, second in links:
@@ -54,13 +49,12 @@ def assign_splits(
             neighbours.setdefault(second, {}).setdefault(split_of(first), first)
     for row, anchor_of in neighbours.items():
         if row in pins:
-            groups[row] = _Group(pins[row], row)
+            groups[row] = pins[row], row
         elif len(anchor_of) > 1:
             first, second = sorted(anchor_of.values())[:2]
             assignment.cross_split[row] = (first, second)
         else:
-            ((split, anchor),) = anchor_of.items()
-            groups[row] = _Group(split, anchor)
+            (groups[row],) = anchor_of.items()
 
     def root(row: int) -> int:
         parents.setdefault(row, row)
@@ -75,7 +69,7 @@ def assign_splits(
         one, other = sorted((root(first), root(second)))
         if one == other:
             continue
-        if one in groups and other in groups and groups[one].split != groups[other].split:
+        if one in groups and other in groups and groups[one][0] != groups[other][0]:
             dropped = _row_to_drop(first, second, root, groups)
             if dropped not in pins:
                 assignment.cross_split[dropped] = (first, second)
@@ -87,8 +81,8 @@ def assign_splits(
     for row in sorted({*parents, *neighbours} - assignment.cross_split.keys()):
         first = root(row)
         if first not in groups:
-            groups[first] = _Group(split_of(row), row)
-        assignment.splits[row] = (groups[first].split, groups[first].anchor)
+            groups[first] = split_of(row), row
+        assignment.splits[row] = groups[first]
     return assignment
 
 
@@ -133,10 +127,10 @@ def fill_empty_splits(
             move(movable[0], TEST)
 
 
-def _row_to_drop(first: int, second: int, root: Callable[[int], int], groups: dict[int, _Group]) -> int:
+def _row_to_drop(first: int, second: int, root: Callable[[int], int], groups: dict[int, tuple[int, int]]) -> int:
     """Of two new rows whose groups are in two splits, the one to drop: a held-out row is worth more."""
     for split in (TRAIN, VALID):
         for row in (second, first):
-            if groups[root(row)].split == split:
+            if groups[root(row)][0] == split:
                 return row
     return second

@@ -41,13 +41,10 @@ def prompt_and_answer(row: dict[str, Any]) -> tuple[str, str]:
 def exchanges(row: dict[str, Any], normalised_prompt: str, normalised_answer: str) -> list[int]:
     """A 32-bit hash of each user turn with its answer, both in the history and of the row's last turn.
 
-    White space and punctuation are ignored: `秘鲁的首都是哪里？` equals `秘鲁的首都是哪里`.
-
-    Args:
-        normalised_prompt: of the last turn: instruction and input.
-        normalised_answer: the output.
+    White space and punctuation are ignored: `秘鲁的首都是哪里？` equals `秘鲁的首都是哪里`. Prompt and answer of the last turn are
+    given in normal form.
     """
-    turns = [] if row["history"] == "[]" else [(turn[0], turn[1]) for turn in json.loads(row["history"])]
+    turns = [] if row["history"] == "[]" else json.loads(row["history"])
     pairs = [
         (normalise(before[1]), normalise(after[1]))
         for before, after in itertools.pairwise(turns)

@@ -15,6 +15,8 @@ from tasks.finetune.config.objective_settings import RewardFunction
 from tasks.finetune.objectives.trl_dataset import padded
 from tasks.finetune.work import Work
 from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, matches_all, too_slow
+from tasks.sandbox.run_programs import Limits, Program, open_sandbox
+from tasks.scoring.code_answers import programs_of
 from tasks.scoring.score import ScoredAnswer, score_answer
 from tasks.scoring.targets import Frame
 from tasks.scoring.thoughts import THOUGHT_BEGINS
@@ -26,7 +28,7 @@ Function = Callable[..., list[float]]
 
 def reward_functions(work: Work) -> list[Function]:
     """In the order of the settings. Each is named as its reward is logged: by its kind, with a number from the second on."""
-    makers = {"exact_match": _exact_match, "score": _score, "format": _format, "model": _model}
+    makers = {"exact_match": _exact_match, "score": _score, "format": _format, "model": _model, "tests": _tests}
     counts: Counter[str] = Counter()
     functions = []
     for reward in work.settings.grpo.rewards:
@@ -55,6 +57,25 @@ def _exact_match(reward: RewardFunction, work: Work) -> Function:
 def _score(reward: RewardFunction, work: Work) -> Function:
     def rewards(completions: Sequence[str], **row: Any) -> list[float]:
         return [scored.score for scored in _scored(completions, row)]
+
+    return rewards
+
+
+def _tests(reward: RewardFunction, work: Work) -> Function:
+    sandbox = open_sandbox(Limits(), setting="finetune.grpo.rewards")
+
+    def rewards(
+        completions: Sequence[str], tests: Sequence[str], stub: Sequence[str], opens_thought: Sequence[bool], **_: Any
+    ) -> list[float]:
+        answers = [
+            THOUGHT_BEGINS + answer if opens else answer
+            for answer, opens in zip(completions, opens_thought, strict=True)
+        ]
+        programs = {
+            index: Program(programs_of(answers[index], stub[index]), text) for index, text in enumerate(tests) if text
+        }
+        outcomes = dict(zip(programs, sandbox.run(list(programs.values())), strict=True))
+        return [float(index in outcomes and outcomes[index].reason == "passed") for index in range(len(answers))]
 
     return rewards
 

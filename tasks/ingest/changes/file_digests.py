@@ -1,9 +1,15 @@
-"""Digests of local files, by which unchanged and appended files are recognised."""
+"""Reads local files: their digests, by which unchanged and appended files are recognised, and errors of the disk as errors of the
+source; those of data/raw are not caught here."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from tasks.errors import SourceError
+from tasks.ingest.readers.raw_record import RawRecord
 
 
 @dataclass(frozen=True)
@@ -36,3 +42,19 @@ def digests_of(names: list[str], size: int, start_bytes: int | None) -> FileDige
                 lines += chunk.count(b"\n")
                 last = chunk[-1:]
     return FileDigests(hasher.hexdigest(), start, lines if last == b"\n" else None)
+
+
+@contextmanager
+def disk_errors_of(name: str) -> Iterator[None]:
+    """Raises SourceError for an OSError in the block."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be read ({error.strerror or error})"
+        raise SourceError(what, where=name, fix="Check that it exists and is complete, then run again") from error
+
+
+def records_with_disk_errors(name: str, records: Iterator[RawRecord]) -> Iterator[RawRecord]:
+    """The records. Raises SourceError for an OSError while they are read."""
+    with disk_errors_of(name):
+        yield from records

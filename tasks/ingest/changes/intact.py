@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from tasks import paths
 from tasks.ingest.batches import leftover_batches
-from tasks.records.raw_bytes import (
-    changed_file_error,
-    changed_since,
-    digest_files,
-    recorded_version,
-    require_batches,
-    require_no_erasure,
-    version_of,
-)
+from tasks.records import raw_bytes
 from tasks.state.manifest import read_manifest
 
 
@@ -22,18 +14,14 @@ def require_intact() -> None:
     Raises:
         DataError: a file is missing, has changed, or belongs to no batch.
     """
-    require_no_erasure()
-    if not paths.MANIFEST.exists():
-        return
-    batches, files = read_manifest(), digest_files()
-    require_batches(batches, files, leftovers=[batch.path for batch in leftover_batches(batches)])
-    recorded = recorded_version()
-    if recorded is None or version_of(files) == recorded:
-        return
-    if (name := changed_since(recorded, files)) is not None:
-        raise changed_file_error(name)
+    raw_bytes.require_no_erasure()
+    if paths.MANIFEST.exists():
+        batches = read_manifest()
+        raw_bytes.require_intact(batches, leftovers=[batch.path for batch in leftover_batches(batches)])
 
 
 def is_known_to_dvc() -> bool:
     """Whether data/raw is the version in data/raw.dvc."""
-    return not paths.MANIFEST.exists() or version_of(digest_files()) == recorded_version()
+    if not paths.MANIFEST.exists():
+        return True
+    return raw_bytes.version_of(raw_bytes.digest_files()) == raw_bytes.recorded_version()

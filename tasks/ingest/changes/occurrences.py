@@ -5,12 +5,17 @@ Digests are sorted, as two numbers each; those of small new batches are in a dic
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tasks.ingest.readers.raw_record import RawRecord
+from tasks.records.raw_batch import digest_of, record_digest
 
 DIGEST_BYTES = 16
 MOST_UNSORTED = 100_000
@@ -49,9 +54,8 @@ class RecordCounts:
         return len(self._high)
 
     def add(self, more: Digests) -> None:
-        if len(self._unsorted) + len(more) <= max(
-            MOST_UNSORTED, len(self) // 8
-        ):  # else each small batch sorts everything again
+        # a share of the sorted ones, or each small batch would sort everything again
+        if len(self._unsorted) + len(more) <= max(MOST_UNSORTED, len(self) // 8):
             content = bytes(more.content)
             self._unsorted.update(
                 content[start : start + DIGEST_BYTES] for start in range(0, len(content), DIGEST_BYTES)
@@ -59,22 +63,15 @@ class RecordCounts:
         else:
             self._sort_in(more)
 
-    def index_of(self, digest: bytes) -> int:
-        """The record's index among the sorted ones; -1 if it is not one of them."""
+    def find(self, digest: bytes) -> tuple[int, int]:
+        """The record's index among the sorted ones (-1 if it is not one of them), and how often it occurs."""
         high, low = int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
-        index = bisect_left(self._high, high)
+        index, count = bisect_left(self._high, high), self._unsorted.get(digest, 0)
         while index < len(self._high) and self._high[index] == high:
             if self._low[index] == low:
-                return index
+                return index, count + int(self._counts[index])
             index += 1
-        return -1
-
-    def count_at(self, index: int) -> int:
-        return int(self._counts[index])
-
-    def unsorted_count(self, digest: bytes) -> int:
-        """How often the record occurs in batches that are not sorted yet."""
-        return self._unsorted.get(digest, 0)
+        return -1, count
 
     def _sort_in(self, more: Digests) -> None:
         unsorted = np.frombuffer(b"".join(self._unsorted), ">u8").reshape(-1, 2)
@@ -104,10 +101,8 @@ class ItemOccurrences:
     def is_new(self, digest: str) -> bool:
         """Counts the record; returns whether it occurs more often in the item than in raw."""
         key = bytes.fromhex(digest)
-        count = self.record_counts.unsorted_count(key)
-        index = self.record_counts.index_of(key)
+        index, count = self.record_counts.find(key)
         if index >= 0:
-            count += self.record_counts.count_at(index)
             if self._sorted is None:
                 self._sorted = np.zeros(len(self.record_counts), np.uint32)  # uses memory only where it is written
             self._sorted[index] += 1
@@ -116,3 +111,35 @@ class ItemOccurrences:
             return True
         self._unsorted[key] += 1
         return self._unsorted[key] > count
+
+
+class Sample:
+    """Ranks the records of some items, then selects the `size` lowest."""
+
+    def __init__(self, seed: int, size: int) -> None:
+        self.seed = seed
+        self.size = size
+        self._lowest: list[int] = []  # negated, so that the heap removes the highest first
+
+    def rank(self, records: Iterable[RawRecord], record_counts: RecordCounts) -> None:
+        """Ranks the records of an item that are new."""
+        occurrences = ItemOccurrences(record_counts)
+        for record in records:
+            digest = _digest(record)
+            if not occurrences.is_new(digest):
+                continue
+            rank = -self._rank(digest)
+            if len(self._lowest) < self.size:
+                heapq.heappush(self._lowest, rank)
+            else:
+                heapq.heappushpop(self._lowest, rank)
+
+    def is_selected(self, record: RawRecord) -> bool:
+        return len(self._lowest) < self.size or self._rank(_digest(record)) <= -self._lowest[0]
+
+    def _rank(self, digest: str) -> int:
+        return int.from_bytes(hashlib.blake2b(f"{self.seed}\n{digest}".encode(), digest_size=8).digest())
+
+
+def _digest(record: RawRecord) -> str:
+    return record_digest(None, record.raw) if record.raw is not None else digest_of(record.record)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.errors import SourceError
-from tasks.ingest.batches import ROWS_AT_ONCE, BatchWriter, declaration_of, declared_of
+from tasks.ingest.batches import ROWS_AT_ONCE, BatchWriter, changes_of
 from tasks.ingest.changes.occurrences import RecordCounts
 from tasks.ingest.changes.scan import manifest_digest, read_state, write_state
 from tasks.ingest.connectors.connect import connect
@@ -25,6 +25,7 @@ from tasks.ingest.readers.column_check import ColumnCheck
 from tasks.ingest.readers.images import ImageStore, image_reader
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
+from tasks.ingest.sources import ingest_lock
 from tasks.records.ordered_json import loads
 from tasks.records.parse import check_raw, fill_up, to_rows
 from tasks.records.raw_batch import ERASED
@@ -54,17 +55,26 @@ def reread(source: Source) -> Reread:
     """Writes the batches, the manifest and the decisions; not to DVC.
 
     Raises:
-        SourceError: no record of a batch has a required column; nothing is written then.
+        SourceError: the source has no batches, no record of one has a required column (nothing is written then), or an ingestion
+            is running.
         DataError: a batch is missing or has changed.
     """
+    with ingest_lock():
+        if not any(batch.source == source.name for batch in read_manifest()):
+            raise SourceError("collected nothing yet", where=f"source `{source.name}`", fix="Collect it: strop run")
+        return _reread(source)
+
+
+def _reread(source: Source) -> Reread:
     manifest, decisions = read_manifest(), read_decisions()
     is_up_to_date = read_state().manifest == manifest_digest()
     own = [batch for batch in manifest if batch.source == source.name]
-    excluded, now = excluded_batches(decisions), declaration_of(source)
-    old = [batch for batch in own if batch.batch not in excluded and declared_of(batch) != now]
-    result = Reread(source.name, _changed(old, now), rows=sum(batch.rows for batch in old))
+    excluded, changes = excluded_batches(decisions), {batch.batch: changes_of(batch, source) for batch in own}
+    old = [batch for batch in own if batch.batch not in excluded and changes[batch.batch]]
+    changed = list(dict.fromkeys(change for batch in old for change in changes[batch.batch]))
+    result = Reread(source.name, changed, rows=sum(batch.rows for batch in old))
     origins = {batch.batch: notes_of(batch.path).reread_of or batch.batch for batch in own}
-    present = {origins[batch.batch]: batch for batch in own if declared_of(batch) == now}
+    present = {origins[batch.batch]: batch for batch in own if not changes[batch.batch]}
     result.excluded_before = sum(batch.batch in excluded and origins[batch.batch] not in present for batch in own)
     for batch in old:
         check_raw(batch)
@@ -85,14 +95,6 @@ def reread(source: Source) -> Reread:
         state.manifest = manifest_digest()
         write_state(state)
     return result
-
-
-def _changed(old: list[Batch], now: dict[str, str]) -> list[str]:
-    changes: dict[str, None] = {}
-    for batch in old:
-        then = declared_of(batch)
-        changes |= {f"{name} {then[name]} → {now[name]}": None for name in now if then[name] != now[name]}
-    return list(changes)
 
 
 def _chunks(batch: Batch) -> Iterator[pa.Table]:
@@ -154,17 +156,3 @@ def _carry(old: Batch, new: Batch, decisions: list[Decision]) -> int:
         rows = [row for row in sorted(new_ids.get(decision.which, ())) if (decision.what, row) not in known]
         carried += len(record_decisions(decision.what, rows, f"as row {decision.which}: {decision.why}"))
     return carried
-
-
-def reread_alone(source: Source) -> Reread:
-    """`reread` under the lock of ingestions.
-
-    Raises:
-        SourceError: an ingestion is running, or the source has no batches.
-    """
-    from tasks.ingest.sources import ingest_lock
-
-    with ingest_lock():
-        if not any(batch.source == source.name for batch in read_manifest()):
-            raise SourceError("collected nothing yet", where=f"source `{source.name}`", fix="Collect it: strop run")
-        return reread(source)

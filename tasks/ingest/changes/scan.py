@@ -6,7 +6,7 @@ The states of the items are in .strop/scan.json. Without it everything is read a
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from tasks import paths
 from tasks.errors import SourceError
@@ -42,12 +42,8 @@ def read_state() -> ScanState:
 
 
 def write_state(state: ScanState) -> None:
-    files = {
-        source: {name: [item.size, item.mtime_ns, item.sha256, item.lines, item.stamp] for name, item in states.items()}
-        for source, states in state.files.items()
-    }
-    entry = {"settings": state.settings, "manifest": state.manifest, "is_complete": state.is_complete, "files": files}
-    write_text(paths.SCAN, json.dumps(entry))
+    files = {source: {name: astuple(item) for name, item in states.items()} for source, states in state.files.items()}
+    write_text(paths.SCAN, json.dumps({**vars(state), "files": files}))
 
 
 def settings_digest(settings: IngestSettings) -> str:
@@ -70,8 +66,7 @@ def anything_new(settings: IngestSettings) -> bool:
         except SourceError:
             return True
         states = state.files.get(source.name, {})
-        if listing.items.keys() != states.keys() - listing.unsettled:
-            return True
-        if any(not now.is_same(states[name]) for name, now in listing.items.items()):
+        are_same = listing.items.keys() == states.keys() - listing.unsettled
+        if not are_same or any(not now.is_same(states[name]) for name, now in listing.items.items()):
             return True
     return False

@@ -9,6 +9,7 @@ from typing import Any
 from tasks.ingest.connectors.corrections import TRACE
 from tasks.ingest.fields import FIELDS, WITH_TURNS, WITHIN_TURNS
 from tasks.ingest.settings import Source
+from tasks.records.code_tests import TEST_COLUMNS
 from tasks.records.row import NO_TEXT
 from tasks.records.shapes import SYNTHETIC
 from tasks.records.turns import TURN_KEYS
@@ -25,8 +26,7 @@ class UnusedFields:
         fields, columns = FIELDS[source.shape], source.columns
         own = [name for name in fields if name not in WITHIN_TURNS]
         self.known = {columns.get(name, name) for name in own} | {SYNTHETIC, TRACE}
-        if "id" in columns:
-            self.known.add(columns["id"])
+        self.known |= {columns[name] for name in ("id", *TEST_COLUMNS) if name in columns}
         if source.shape == "row":
             self.known |= NO_TEXT.keys()
         self.turns = [columns.get(name, name) for name in WITH_TURNS if name in fields]
@@ -49,9 +49,7 @@ class UnusedFields:
                 turns = _value_of(turns)
             for turn in turns if isinstance(turns, list) else [turns]:
                 if isinstance(turn, dict):
-                    for key in turn:
-                        if key not in self.within:
-                            self._add([f"{column}.{key}"])
+                    self._add(f"{column}.{key}" for key in turn if key not in self.within)
 
     def _add(self, names: Iterable[str]) -> None:
         for name in names:

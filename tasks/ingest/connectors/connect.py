@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tasks.errors import SourceError
 from tasks.ingest.connectors.connector import Connector
@@ -19,24 +21,20 @@ def connect(source: Source) -> Connector:
 
 
 def list_items(source: Source) -> Listing:
-    """The source's items, without reading them.
-
-    Raises:
-        SourceError: the source is empty or cannot be reached; its message has no secrets.
-    """
-    try:
+    """As `Connector.list_items`, its error without secrets."""
+    with _errors_without_secrets(source):
         return connect(source).list_items()
-    except SourceError as error:
-        raise without_secrets(error, source.model_dump()) from error
 
 
 def require_source(source: Source) -> None:
-    """Checks that the source exists and can be opened, without reading a record.
-
-    Raises:
-        SourceError: it does not exist, or cannot be reached; its message has no secrets.
-    """
-    try:
+    """As `Connector.require`, its error without secrets."""
+    with _errors_without_secrets(source):
         connect(source).require()
+
+
+@contextmanager
+def _errors_without_secrets(source: Source) -> Iterator[None]:
+    try:
+        yield
     except SourceError as error:
         raise without_secrets(error, source.model_dump()) from error

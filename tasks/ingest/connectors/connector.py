@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from tasks.errors import SourceError
 from tasks.ingest.connectors.listing import ItemState, Listing
 from tasks.ingest.readers.images import ReadImage, image_reader, no_images
 from tasks.ingest.readers.raw_record import RawRecord
@@ -65,6 +66,11 @@ class Connector(ABC):
         Raises:
             SourceError: it cannot be read.
         """
+
+    def no_such_file(self) -> SourceError:
+        """The error if nothing is at the source's path."""
+        fix = "Put the file there, or fix the path in params.yaml (section `ingest`)"
+        return SourceError("no such file", where=f"source `{self.source.name}`, path {self.source.path}", fix=fix)
 
     def open_records(self, records: Iterator[RawRecord], is_whole: bool = True) -> AbstractContextManager[OpenItem]:
         """For connectors that have nothing to close; images are read from the source's `image_folder`."""

@@ -15,7 +15,8 @@ from tasks.ingest.connectors.listing import ItemState, Listing
 from tasks.ingest.readers.arrow_messages import unpacked_bytes
 from tasks.ingest.readers.arrow_rows import rows_of
 from tasks.ingest.readers.class_labels import label_names
-from tasks.ingest.readers.columnar import ROWS_AT_ONCE, Bound, portions
+from tasks.ingest.readers.columnar import ROWS_AT_ONCE, portions
+from tasks.ingest.readers.compression import Bound
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
 from tasks.runtime.files import content_digest
@@ -25,69 +26,56 @@ HUB_SECONDS = 10.0
 
 
 class HubDataset(Connector):
-    """The items are splits."""
+    """The items are splits, by name."""
 
     def list_items(self) -> Listing:
-        return list_splits(self.source)
+        """Each split has a stamp of its files (a folder) or of its revision (an id)."""
+        source = self.source
+        assert source.path is not None
+        folder = Path(os.path.expanduser(source.path))
+        if not folder.exists():
+            if folder.is_absolute() or source.path.startswith("."):
+                fix = "Fix the path in params.yaml (section `ingest`)"
+                raise SourceError("no such folder", where=_where(source), fix=fix)
+            if source.revision is None:
+                fix = "Pin one, so that the rows stay the same: `revision: COMMIT` (the hub shows it under Files)"
+                raise SourceError("is not a folder, and a hub id needs a revision", where=_where(source), fix=fix)
+            stamp = content_digest([source.revision, source.subset, source.split])
+            return Listing({f"{source.path}@{source.revision}": ItemState(stamp=stamp)})
+        all_splits = _splits_of(folder, source)
+        splits = {name: folder for name, folder in all_splits.items() if source.split in (None, name, "")}
+        if not splits:
+            what = f"has no split `{source.split}`; it has {', '.join(all_splits)}"
+            raise SourceError(what, where=_where(source), fix="Name one of these")
+        return Listing({folder.as_posix(): _state_of(folder) for folder in splits.values()})
 
     def require(self) -> None:
-        require_dataset(self.source)
+        """Also checks that the hub has the revision; if it cannot be reached that is no error, as the rows may be cached."""
+        source = self.source
+        self.list_items()
+        assert source.path is not None
+        if Path(os.path.expanduser(source.path)).exists():
+            return
+        from huggingface_hub import HfApi, constants
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        if constants.HF_HUB_OFFLINE:
+            return
+        try:
+            HfApi().dataset_info(source.path, revision=source.revision, timeout=HUB_SECONDS)
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            what = f"the hub has no such dataset or revision, or does not permit access ({type(error).__name__})"
+            fix = "Fix path and revision, or log in: hf auth login"
+            raise SourceError(what, where=_where(source), fix=fix) from error
+        except Exception:  # noqa: BLE001  hub, network and HTTP library have no common class
+            return
 
     def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
         return self.open_records(read_split(self.source, name))
 
 
-def list_splits(source: Source) -> Listing:
-    """The splits by name, each with a stamp of its files (a folder) or of its revision (an id).
-
-    Raises:
-        SourceError: the folder holds no dataset, lacks the split, or an id has no revision.
-    """
-    assert source.path is not None
-    folder = Path(os.path.expanduser(source.path))
-    if not folder.exists():
-        if folder.is_absolute() or source.path.startswith("."):
-            fix = "Fix the path in params.yaml (section `ingest`)"
-            raise SourceError("no such folder", where=_where(source), fix=fix)
-        if source.revision is None:
-            fix = "Pin one, so that the rows stay the same: `revision: COMMIT` (the hub shows it under Files)"
-            raise SourceError("is not a folder, and a hub id needs a revision", where=_where(source), fix=fix)
-        stamp = content_digest([source.revision, source.subset, source.split])
-        return Listing({f"{source.path}@{source.revision}": ItemState(stamp=stamp)})
-    all_splits = _splits_of(folder, source)
-    splits = {name: folder for name, folder in all_splits.items() if source.split in (None, name, "")}
-    if not splits:
-        what = f"has no split `{source.split}`; it has {', '.join(all_splits)}"
-        raise SourceError(what, where=_where(source), fix="Name one of these")
-    return Listing({folder.as_posix(): _state_of(folder) for folder in splits.values()})
-
-
-def require_dataset(source: Source) -> None:
-    """Checks that the hub has the dataset and its revision; a hub that cannot be reached is no error: the rows may be cached.
-
-    Raises:
-        SourceError: there is no such folder, split, dataset or revision.
-    """
-    list_splits(source)
-    assert source.path is not None
-    if Path(os.path.expanduser(source.path)).exists():
-        return
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-    if constants.HF_HUB_OFFLINE:
-        return
-    try:
-        HfApi().dataset_info(source.path, revision=source.revision, timeout=HUB_SECONDS)
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        what = f"the hub has no such dataset or revision, or does not permit access ({type(error).__name__})"
-        raise SourceError(what, where=_where(source), fix="Fix path and revision, or log in: hf auth login") from error
-    except Exception:  # noqa: BLE001  hub, network and HTTP library have no common class
-        return
-
-
 def read_split(source: Source, name: str) -> Iterator[RawRecord]:
-    """The rows of an item that `list_splits` named.
+    """The rows of an item that `list_items` returned.
 
     Raises:
         SourceError: it cannot be read, or the hub cannot be reached.

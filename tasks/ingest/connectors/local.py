@@ -26,13 +26,46 @@ SETTLE_SECONDS_IN_A_FOLDER = 5.0
 _MAGIC = re.compile("[*?[]")
 
 
+def connect_files(source: Source) -> Connector:
+    """The connector for the source's path: a path on this machine or an fsspec URL."""
+    if "://" in (source.path or ""):
+        from tasks.ingest.connectors.remote import RemoteFiles
+
+        return RemoteFiles(source)
+    return LocalFiles(source)
+
+
 class LocalFiles(Connector):
-    """The items are files, by path."""
+    """The items are files, by path, each as `stat` sees it; an empty folder is no error."""
 
     are_local_files = True
 
     def list_items(self) -> Listing:
-        return list_files(self.source)
+        source = self.source
+        assert source.path is not None
+        pattern = os.path.expanduser(source.path)
+        listing = Listing()
+        # a file whose name has a bracket is not a pattern
+        is_path = os.path.lexists(pattern)
+        is_folder = is_path and os.path.isdir(pattern)
+        if is_folder:
+            names = sorted(_within(pattern, source, listing))
+            if not names and not listing.notes:
+                listing.notes.append(f"{_relative(pattern)}: contains no files with a known ending")
+        elif is_path:
+            names = [pattern]
+        else:
+            names = sorted(_kept_within(_root_of(pattern), glob.glob(pattern, recursive=True), source, listing))
+        settle = source.settle_seconds
+        if settle is None:
+            settle = SETTLE_SECONDS_IN_A_FOLDER if is_folder else 0.0
+        for name in names:
+            _add_file(_relative(name), source, settle, listing)
+        if source.parallel is not None:
+            _pair_up(source.parallel, listing)
+        if not (is_folder or listing.items or listing.notes):
+            raise self.no_such_file()
+        return listing
 
     def require(self) -> None:
         for name in self.list_items().items:
@@ -62,39 +95,6 @@ def require_readable(source: Source, name: str) -> list[str]:
         if not os.access(file, os.R_OK):
             raise SourceError("may not be read", where=file, fix=f"Fix its permissions: chmod u+r {file}")
     return files
-
-
-def list_files(source: Source) -> Listing:
-    """The source's files by name, each as `stat` sees it, sorted by name.
-
-    Raises:
-        SourceError: no file is there; an empty folder is no error.
-    """
-    assert source.path is not None
-    pattern = os.path.expanduser(source.path)
-    listing = Listing()
-    # a file whose name has a bracket is not a pattern
-    is_path = os.path.lexists(pattern)
-    is_folder = is_path and os.path.isdir(pattern)
-    if is_folder:
-        names = sorted(_within(pattern, source, listing))
-        if not names and not listing.notes:
-            listing.notes.append(f"{_relative(pattern)}: contains no files with a known ending")
-    elif is_path:
-        names = [pattern]
-    else:
-        names = sorted(_kept_within(_root_of(pattern), glob.glob(pattern, recursive=True), source, listing))
-    settle = source.settle_seconds
-    if settle is None:
-        settle = SETTLE_SECONDS_IN_A_FOLDER if is_folder else 0.0
-    for name in names:
-        _add_file(_relative(name), source, settle, listing)
-    if source.parallel is not None:
-        _pair_up(source.parallel, listing)
-    if not (is_folder or listing.items or listing.notes):
-        fix = "Put the file there, or fix the path in params.yaml (section `ingest`)"
-        raise SourceError("no such file", where=f"source `{source.name}`, path {source.path}", fix=fix)
-    return listing
 
 
 def _add_file(name: str, source: Source, settle_seconds: float, listing: Listing) -> None:
@@ -129,11 +129,9 @@ def _within(folder: str, source: Source, listing: Listing) -> Iterator[str]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in folders:
-            if os.path.islink(os.path.join(parent, name)) and not source.follow_links:
-                listing.notes.append(
-                    f"{_relative(os.path.join(parent, name))}: is a link to a folder; it is not followed"
-                )
+        for path in (os.path.join(parent, name) for name in folders):
+            if os.path.islink(path) and not source.follow_links:
+                listing.notes.append(f"{_relative(path)}: is a link to a folder; it is not followed")
         visible = [os.path.join(parent, name) for name in files if not name.startswith(".")]
         known = [name for name in visible if source.format != AUTO or format_by_ending(name)]
         unknown += sorted(set(visible) - set(known))

@@ -30,10 +30,29 @@ _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "crea
 
 
 class RemoteFiles(Connector):
-    """The items are objects, by URL; each is downloaded while it is read."""
+    """The items are objects, by URL, each with a stamp of etag or time; each is downloaded while it is read."""
 
     def list_items(self) -> Listing:
-        return list_objects(self.source)
+        source = self.source
+        listing = Listing()
+        with _store_errors(source):
+            files, pattern = _open(source)
+            names = _find(files, pattern)
+            pair = source.parallel
+            partners = {
+                partner_of(name, pair) for name in names if pair and pair[0] in posixpath.basename(name).split(".")
+            }
+            for name in sorted(names.keys() - partners):
+                if _is_read(name, pattern, source):
+                    partner = partner_of(name, pair) if pair else ""
+                    parts = [names[part] for part in (name, partner) if part in names]
+                    size = sum(int(part.get("size") or 0) for part in parts)
+                    # it is stored in raw and printed
+                    url = with_variable_names(str(files.unstrip_protocol(name)), source.path)
+                    listing.items[url] = ItemState(size, stamp=" ".join(_stamp(part) for part in parts))
+        if not listing.items:
+            raise self.no_such_file()
+        return listing
 
     @contextlib.contextmanager
     def open_item(self, name: str, before: ItemState | None) -> Iterator[OpenItem]:
@@ -43,33 +62,6 @@ class RemoteFiles(Connector):
         with fetched(self.source, name) as (file, partner):
             records = read_records(file, self.source, partner=partner, label=name)
             yield OpenItem(records, read_image, size=file.stat().st_size)
-
-
-def list_objects(source: Source) -> Listing:
-    """The objects by URL, each with its size and a stamp of etag or time.
-
-    Raises:
-        SourceError: the store cannot be reached, or nothing is there.
-    """
-    listing = Listing()
-    with _store_errors(source):
-        files, pattern = _open(source)
-        names = _find(files, pattern)
-        pair = source.parallel
-        partners = {partner_of(name, pair) for name in names if pair and pair[0] in posixpath.basename(name).split(".")}
-        for name in sorted(names.keys() - partners):
-            if _is_read(name, pattern, source):
-                partner = partner_of(name, pair) if pair else ""
-                parts = [names[part] for part in (name, partner) if part in names]
-                size = sum(int(part.get("size") or 0) for part in parts)
-                url = with_variable_names(
-                    str(files.unstrip_protocol(name)), source.path
-                )  # it is stored in raw and printed
-                listing.items[url] = ItemState(size, stamp=" ".join(_stamp(part) for part in parts))
-    if not listing.items:
-        fix = "Put the file there, or fix the path in params.yaml (section `ingest`)"
-        raise SourceError("no such file", where=f"source `{source.name}`, path {source.path}", fix=fix)
-    return listing
 
 
 @contextlib.contextmanager
@@ -110,11 +102,9 @@ def read_object(source: Source, url: str, name: str, most_bytes: int) -> bytes:
         files, _ = _open(source)
         key = files._strip_protocol(_address(source, posixpath.join(folder, relative)))
         size = int(files.info(key).get("size") or 0)
-        return bytes(files.cat_file(key)) if size <= most_bytes else _too_large(size)
-
-
-def _too_large(size: int) -> bytes:
-    raise ValueError(f"is too large ({size:,} bytes)")
+        if size > most_bytes:
+            raise ValueError(f"is too large ({size:,} bytes)")
+        return bytes(files.cat_file(key))
 
 
 def _address(source: Source, name: str) -> str:
@@ -168,15 +158,12 @@ def _store_errors(source: Source, but: type[Exception] = SourceError) -> Iterato
     except (SourceError, but):
         raise
     except FileNotFoundError as error:
-        fix = "Put the file there, or fix the path in params.yaml (section `ingest`)"
-        raise SourceError("no such file", where=where, fix=fix) from error
+        raise RemoteFiles(source).no_such_file() from error
     except ImportError as error:
         package = PACKAGES.get(protocol, protocol)
         raise SourceError(f"needs the package {package}", where=where, fix=f"pip install {package}") from error
     except Exception as error:
-        reason = (
-            one_line(with_variable_names(str(error), [source.path, source.storage_options]), 200)
-            or type(error).__name__
-        )
+        message = with_variable_names(str(error), [source.path, source.storage_options])
+        reason = one_line(message, 200) or type(error).__name__
         fix = "Check the address, the storage_options and their environment variables, then run again"
         raise SourceError(f"cannot be reached ({reason})", where=where, fix=fix) from error

@@ -7,6 +7,8 @@ are rows whose watermark is null, and with an overlap rows below the last value,
 from __future__ import annotations
 
 import contextlib
+import datetime
+import decimal
 import difflib
 import json
 import os
@@ -17,7 +19,6 @@ from typing import Any
 from tasks.errors import SourceError, one_line
 from tasks.ingest.connectors.connector import Connector, OpenItem
 from tasks.ingest.connectors.listing import ItemState, Listing
-from tasks.ingest.connectors.watermark import from_json, lowered, to_json
 from tasks.ingest.readers.arrow_rows import row_of
 from tasks.ingest.readers.column_check import require_once
 from tasks.ingest.readers.raw_record import RawRecord
@@ -31,41 +32,26 @@ BYTES_AT_ONCE = 32 * 1024 * 1024
 
 
 class Database(Connector):
-    """The table or query is the only item."""
+    """The table or query is the only item; its stamp is the highest watermark, or without a watermark the digest of its rows."""
 
     def list_items(self) -> Listing:
-        return list_table(self.source)
+        source = self.source
+        if source.watermark is None:
+            return Listing({_name(source): ItemState(stamp=_digest_of_rows(source))})
+        with _connected(source) as (run, mark, rows):
+            (highest,) = run(f"SELECT max({mark}) FROM {rows}").one()
+            (ties,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} >= :at", at=_start(source, highest)).one()
+            (nulls,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} IS NULL").one()
+        return Listing({_name(source): ItemState(stamp=canonical_json([to_json(highest), ties, nulls]))})
 
     def require(self) -> None:
-        require_table(self.source)
+        """Connects, and prepares the query without reading a row."""
+        source = self.source
+        with _connected(source) as (run, _, rows):
+            run(f"SELECT * FROM {rows} WHERE 1 = 0")
 
     def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
         return self.open_records(read_table(self.source, before), is_whole=before is None)
-
-
-def list_table(source: Source) -> Listing:
-    """The table or query as one item; its stamp is the highest watermark, or without a watermark the digest of its rows.
-
-    Raises:
-        SourceError: the database cannot be reached, or returns an error.
-    """
-    if source.watermark is None:
-        return Listing({_name(source): ItemState(stamp=_digest_of_rows(source))})
-    with _connected(source) as (run, mark, rows):
-        (highest,) = run(f"SELECT max({mark}) FROM {rows}").one()
-        (ties,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} >= :at", at=_start(source, highest)).one()
-        (nulls,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} IS NULL").one()
-    return Listing({_name(source): ItemState(stamp=canonical_json([to_json(highest), ties, nulls]))})
-
-
-def require_table(source: Source) -> None:
-    """Connects, and prepares the query without reading a row.
-
-    Raises:
-        SourceError: the database cannot be reached, or has no such table, column or query.
-    """
-    with _connected(source) as (run, _, rows):
-        run(f"SELECT * FROM {rows} WHERE 1 = 0")
 
 
 def read_table(source: Source, before: ItemState | None) -> Iterator[RawRecord]:
@@ -171,9 +157,8 @@ def _connected(source: Source) -> Iterator[tuple[Any, str, str]]:
             yield run, mark, rows
     except (NoSuchModuleError, ImportError) as error:
         fix = "Install it; for PostgreSQL: pip install 'psycopg[binary]' (url: postgresql+psycopg://…)"
-        raise SourceError(
-            f"the driver of the database is not installed ({_one_line(error)})", where=where, fix=fix
-        ) from error
+        what = f"the driver of the database is not installed ({_one_line(error)})"
+        raise SourceError(what, where=where, fix=fix) from error
     except (SQLAlchemyError, ValueError) as error:
         reason = _one_line(getattr(error, "orig", None) or error)
         fix = "Check `url`, the query, `watermark`, and that the database runs; then run again"
@@ -191,3 +176,54 @@ def _require(watermark: str, columns: list[str], where: str) -> None:
 def _one_line(error: BaseException) -> str:
     """The error without the query and the address, which may contain a password."""
     return one_line(str(error).split("[SQL:")[0], 200)
+
+
+_KINDS: dict[str, Any] = {
+    "datetime": datetime.datetime.fromisoformat,
+    "date": datetime.date.fromisoformat,
+    "decimal": decimal.Decimal,
+}
+"""Type that JSON lacks → its parser."""
+
+
+def to_json(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return {"datetime": value.isoformat()}
+    if isinstance(value, datetime.date):
+        return {"date": value.isoformat()}
+    if isinstance(value, decimal.Decimal):
+        return {"decimal": str(value)}
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        ((kind, text),) = value.items()
+        return _KINDS[kind](text)
+    return value
+
+
+def lowered(value: Any, overlap: float) -> Any:
+    """The value minus the overlap: seconds for a time, days for a date, else a number.
+
+    A time stored as text is rounded down to the minute, without its zone, so that as text it sorts before all later values.
+
+    Raises:
+        ValueError: it is neither a number nor a time.
+    """
+    if isinstance(value, datetime.datetime):
+        return value - datetime.timedelta(seconds=overlap)
+    if isinstance(value, datetime.date):
+        return value - datetime.timedelta(days=overlap)
+    if isinstance(value, decimal.Decimal):
+        return value - decimal.Decimal(str(overlap))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value - (int(overlap) if float(overlap).is_integer() else overlap)
+    text = str(value)
+    try:
+        if len(text) == len("2026-11-01"):
+            return lowered(datetime.date.fromisoformat(text), overlap).isoformat()
+        time = lowered(datetime.datetime.fromisoformat(text), overlap).replace(tzinfo=None)
+        return time.isoformat(sep=text[10], timespec="minutes")
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text[:40]!r} is neither a number nor a time (2026-11-01T10:00:00)") from error

@@ -64,7 +64,7 @@ CONNECTORS: PluginTable[SourceKind] = PluginTable(
     "source kind",
     {
         "files": SourceKind(
-            "tasks.ingest.connectors.files:connect_files",
+            "tasks.ingest.connectors.local:connect_files",
             requires={"path"},
             allows={
                 *("format", "encoding", "text_unit", "parallel", "settle_seconds", "follow_links"),

@@ -22,49 +22,33 @@ _RESPONSE_KEYS = ("content", "answer", "response", "output", "text", "completion
 
 
 class Traces(Connector):
-    """The experiment is the only item."""
+    """The experiment is the only item; its stamp is the digest of the feedback."""
 
     uses_mlflow = True
     record_key = TRACE
 
     def list_items(self) -> Listing:
-        return list_traces(self.source)
+        source = self.source
+        listing, judgements = Listing(), []
+        for trace in _judged(source, with_content=False):
+            if _is_selected(trace, source):
+                judgements.append([trace["trace_id"], trace["changed"]])
+            else:
+                listing.withdrawn.add(trace["trace_id"])
+        listing.items[f"{source.name}: {source.experiment}"] = ItemState(stamp=content_digest(judgements))
+        return listing
 
     def require(self) -> None:
-        require_traces(self.source)
+        source = self.source
+        from tasks.tracking.traces import require_experiment
+
+        assert source.tracking_uri is not None
+        assert source.experiment is not None
+        with _source_errors(source):
+            require_experiment(filled_in(source.tracking_uri, source.name), source.experiment)
 
     def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
         return self.open_records(read_traces(self.source), is_whole=False)
-
-
-def list_traces(source: Source) -> Listing:
-    """The experiment as one item; its stamp is the digest of the feedback.
-
-    Raises:
-        SourceError: MLflow cannot be reached, or has no such experiment.
-    """
-    listing, judgements = Listing(), []
-    for trace in _judged(source, with_content=False):
-        if _is_selected(trace, source):
-            judgements.append([trace["trace_id"], trace["changed"]])
-        else:
-            listing.withdrawn.add(trace["trace_id"])
-    listing.items[f"{source.name}: {source.experiment}"] = ItemState(stamp=content_digest(judgements))
-    return listing
-
-
-def require_traces(source: Source) -> None:
-    """Checks that MLflow has the experiment.
-
-    Raises:
-        SourceError: MLflow cannot be reached, or has no such experiment.
-    """
-    from tasks.tracking.traces import require_experiment
-
-    assert source.tracking_uri is not None
-    assert source.experiment is not None
-    with _source_errors(source):
-        require_experiment(filled_in(source.tracking_uri, source.name), source.experiment)
 
 
 def read_traces(source: Source) -> Iterator[RawRecord]:

@@ -29,9 +29,8 @@ def read_parquet(content: Content, _: Source | None = None) -> Iterator[RawRecor
 
     names: dict[str, Names] | None = None
     if content.archive:
-        raise SourceError(
-            "is a compressed Parquet file", where=content.name, fix="Decompress it: Parquet has its own compression"
-        )
+        fix = "Decompress it: Parquet has its own compression"
+        raise SourceError("is a compressed Parquet file", where=content.name, fix=fix)
     number = 0
     try:
         for batch in parquet_batches(content):
@@ -42,9 +41,8 @@ def read_parquet(content: Content, _: Source | None = None) -> Iterator[RawRecor
                 yield record
     except (pa.ArrowException, ValueError, LookupError, OSError, RecursionError, MemoryError) as error:
         reason = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
-        raise SourceError(
-            f"cannot be read as Parquet ({reason})", where=content.name, fix="Copy it again, whole"
-        ) from error
+        what = f"cannot be read as Parquet ({reason})"
+        raise SourceError(what, where=content.name, fix="Copy it again, whole") from error
 
 
 def rows_of(batch: Any, before: int, names: dict[str, Names] | None = None) -> Iterator[RawRecord]:

@@ -13,50 +13,13 @@ import numpy as np
 
 from tasks.errors import SourceError
 from tasks.ingest.readers.column_check import require_once
-from tasks.ingest.readers.compression import LARGEST_RATIO, LEAST_BOUND_BYTES, Content
+from tasks.ingest.readers.compression import Bound, Content
 from tasks.ingest.readers.parquet_pages import VALUE_BYTES, Chunk, PageRange, chunks_of, page_ranges
 
 ROWS_AT_ONCE = 1024
 BYTES_AT_ONCE = 32 * 1024 * 1024
-ROW_BYTES, MOST_ROWS = 256, 2_000_000
-"""A column of labels compresses to almost nothing: so many bytes are allowed a row, of at most so many rows."""
-LARGEST_PAGE_BYTES = 1024**3
 MOST_COLUMNS = 4_096
 """The page headers of every column are read."""
-
-
-class Bound:
-    """Counts the uncompressed bytes of a file, and raises SourceError if they exceed the bound."""
-
-    def __init__(self, size: int, rows: int, most: int | None, name: str) -> None:
-        allowed = max(LEAST_BOUND_BYTES, LARGEST_RATIO * size, ROW_BYTES * min(rows, MOST_ROWS))
-        self.most = most or allowed
-        self.name = name
-        self.group: int | None = None
-        """The present row group."""
-        self.is_set = most is not None
-        self._count = 0
-
-    def add(self, count: int) -> None:
-        """Counts bytes before they are unpacked. Raises SourceError if they are too many."""
-        self._count += count
-        self.require(self._count)
-
-    def require(self, count: int) -> None:
-        """Raises SourceError if so many bytes are too many."""
-        if count > self.most:
-            self._refuse(f"unpacks to more than {self.most:,} bytes, as decompression bombs do")
-
-    def require_page(self, count: int) -> None:
-        """Raises SourceError if a page is too large."""
-        self.require(count)
-        if count > LARGEST_PAGE_BYTES and not self.is_set:
-            self._refuse(f"has a page that unpacks to {count:,} bytes (at most {LARGEST_PAGE_BYTES:,})")
-
-    def _refuse(self, what: str) -> None:
-        group = "" if self.group is None else f" row group {self.group + 1}"
-        fix = "If the file is right, set `max_uncompressed_bytes` of its source"
-        raise SourceError(what, where=f"{self.name}{group}", fix=fix)
 
 
 def parquet_batches(content: Content) -> Iterator[Any]:
@@ -160,12 +123,8 @@ def bytes_of(array: Any) -> int:
     if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
         longest = bytes_of(array.values) // max(len(array.values), 1) + 1
         return int(pc.sum(array.sizes).as_py() or 0) * longest + 8 * len(array)
-    if (
-        pa.types.is_map(kind)
-        or pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-    ):
+    is_list = (pa.types.is_map, pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if any(is_one(kind) for is_one in is_list):
         return sum(bytes_of(inner) for inner in _inner(array)) + 8 * len(array)
     if pa.types.is_struct(kind):
         return sum(bytes_of(inner) for inner in array.flatten()) + len(array)
@@ -191,12 +150,8 @@ def _lengths(array: Any) -> Any:
     if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
         views = np.frombuffer(array.buffers()[1], np.int32)[4 * array.offset : 4 * (array.offset + len(array)) : 4]
         return views.astype(np.int64)
-    if (
-        pa.types.is_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_large_binary(kind)
-    ):
+    is_text = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
+    if any(is_one(kind) for is_one in is_text):
         return pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     if pa.types.is_null(kind):
         return np.zeros(len(array), np.int64)

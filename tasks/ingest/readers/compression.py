@@ -16,7 +16,44 @@ ARCHIVES = (".gz", ".zst")
 LEAST_BOUND_BYTES = 64 * 1024 * 1024
 LARGEST_RATIO = 100
 """Text seldom compresses to less than a twentieth; a decompression bomb to a thousandth."""
+ROW_BYTES, MOST_ROWS = 256, 2_000_000
+"""A column of labels compresses to almost nothing: so many bytes are allowed a row, of at most so many rows."""
+LARGEST_PAGE_BYTES = 1024**3
 EVIDENCE_BYTES = 64
+
+
+class Bound:
+    """Counts the uncompressed bytes of a file, and raises SourceError if they exceed the bound."""
+
+    def __init__(self, size: int, rows: int, most: int | None, name: str) -> None:
+        allowed = max(LEAST_BOUND_BYTES, LARGEST_RATIO * size, ROW_BYTES * min(rows, MOST_ROWS))
+        self.most = most or allowed
+        self.name = name
+        self.group: int | None = None
+        """The present row group."""
+        self.is_set = most is not None
+        self.count = 0
+
+    def add(self, count: int) -> None:
+        """Counts bytes before they are unpacked. Raises SourceError if they are too many."""
+        self.count += count
+        self.require(self.count)
+
+    def require(self, count: int) -> None:
+        """Raises SourceError if so many bytes are too many."""
+        if count > self.most:
+            self._refuse(f"unpacks to more than {self.most:,} bytes, as decompression bombs do")
+
+    def require_page(self, count: int) -> None:
+        """Raises SourceError if a page is too large."""
+        self.require(count)
+        if count > LARGEST_PAGE_BYTES and not self.is_set:
+            self._refuse(f"has a page that unpacks to {count:,} bytes (at most {LARGEST_PAGE_BYTES:,})")
+
+    def _refuse(self, what: str) -> None:
+        group = "" if self.group is None else f" row group {self.group + 1}"
+        fix = "If the file is right, set `max_uncompressed_bytes` of its source"
+        raise SourceError(what, where=f"{self.name}{group}", fix=fix)
 
 
 @dataclass
@@ -69,9 +106,7 @@ class _Unpacking(io.RawIOBase):
     def __init__(self, content: Content) -> None:
         self._content = content
         self._packed = _open_archive(content)
-        self._read_bytes = 0
-        size = content.path.stat().st_size
-        self._bound = content.max_uncompressed_bytes or max(LEAST_BOUND_BYTES, LARGEST_RATIO * size)
+        self._bound = Bound(content.path.stat().st_size, 0, content.max_uncompressed_bytes, content.name)
 
     def readable(self) -> bool:
         return True
@@ -85,15 +120,9 @@ class _Unpacking(io.RawIOBase):
                 raise
             kind = "truncated_archive" if isinstance(error, EOFError) else "damaged_archive"
             reason = "it ends in the middle" if isinstance(error, EOFError) else str(error)
-            self._content.fault = f"{kind}: {reason}; the {self._read_bytes:,} bytes before are kept"
+            self._content.fault = f"{kind}: {reason}; the {self._bound.count:,} bytes before are kept"
             return 0
-        self._read_bytes += len(piece)
-        if self._read_bytes > self._bound:
-            raise SourceError(
-                f"unpacks to more than {self._bound:,} bytes, as decompression bombs do",
-                where=self._content.name,
-                fix="If the file is right, set `max_uncompressed_bytes` of its source",
-            )
+        self._bound.add(len(piece))
         buffer[: len(piece)] = piece
         return len(piece)
 

@@ -96,29 +96,23 @@ class _Feed:
 
 def _header(content: Content, feed: _Feed) -> list[str] | None:
     """The column names, without repetitions; None for an empty file."""
-    text = ""
+    text, fix = "", "Check that it is a CSV file"
     while not text.strip():
         try:
             text = next(feed)
         except StopIteration:
             return None
         except _TooLong as error:
-            raise SourceError(
-                f"its header is {error}", where=content.name, fix="Check that it is a CSV file"
-            ) from error
+            raise SourceError(f"its header is {error}", where=content.name, fix=fix) from error
     feed.delimiter = max(",\t;", key=text.count)  # a comma if it has none of them
     feed.pending.appendleft(feed.record_lines.pop())
     try:
         names = next(csv.reader(feed, delimiter=feed.delimiter, strict=True))
     except (csv.Error, StopIteration, _TooLong) as error:
-        raise SourceError(
-            f"its header cannot be read ({error})", where=content.name, fix="Check that it is a CSV file"
-        ) from error
+        raise SourceError(f"its header cannot be read ({error})", where=content.name, fix=fix) from error
     if UNDECODED.search("".join(names)):
-        fix = "Set its encoding: `encoding: gb18030`"
-        raise SourceError(
-            f"its header is not {feed.encoding}", where=f"{content.name} line {feed.record_lines[0].number}", fix=fix
-        )
+        where, fix = f"{content.name} line {feed.record_lines[0].number}", "Set its encoding: `encoding: gb18030`"
+        raise SourceError(f"its header is not {feed.encoding}", where=where, fix=fix)
     named = [name.strip() for name in names]
     require_once([name for name in named if name], content.name)
     header: dict[str, None] = {}

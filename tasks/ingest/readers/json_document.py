@@ -20,7 +20,7 @@ from tasks.ingest.readers.jsonl import json_lines
 from tasks.ingest.readers.lines import UNDECODED, encoding_of
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
-from tasks.records.strict_json import StrictDecoder, fault_of_depth, too_deep
+from tasks.records.strict_json import TOO_DEEP, StrictDecoder, fault_of_depth
 
 LARGEST_OBJECT_BYTES = 256 * 1024 * 1024
 """A file that is one object is read as a whole; arrays and lines are read in parts."""
@@ -156,7 +156,7 @@ def _element(text: Text, decoder: StrictDecoder) -> tuple[Any, str, str | None]:
                 continue
             return None, "", f"not_json: {error.msg} {error.pos - start} characters into the record"
         except RecursionError:
-            return None, "", too_deep()
+            return None, "", TOO_DEEP
         except ValueError:
             return None, "", "not_json: a number too long"
         if end > len(text.buffer) - 12 and text.more():  # a number may continue

@@ -20,7 +20,7 @@ def read_jsonl(content: Content, source: Source) -> Iterator[RawRecord]:
 def json_lines(content: Content, declared_encoding: str) -> Iterator[RawRecord]:
     """As `read_jsonl`; a byte order mark overrides the encoding."""
     encoding, numbered_lines = read_lines(
-        content, declared_encoding, content.skip_bytes, content.skip_lines + 1, skips_blank=lines.always
+        content, declared_encoding, content.skip_bytes, content.skip_lines + 1, skips_blank=lambda: True
     )
     decoder = StrictDecoder()
     for line in numbered_lines:

@@ -70,20 +70,12 @@ def encode_back(text: str, encoding: str) -> bytes:
     )
 
 
-def never() -> bool:
-    return False
-
-
-def always() -> bool:
-    return True
-
-
 def read_lines(
     content: Content,
     declared: str,
     offset_bytes: int = 0,
     first_number: int = 1,
-    skips_blank: Callable[[], bool] = never,
+    skips_blank: Callable[[], bool] = lambda: False,
 ) -> tuple[str, Iterator[Line]]:
     """The file's encoding, and its lines with their line ends.
 
@@ -104,7 +96,9 @@ def _lines(
             file.read(start)  # an archive is not seekable; this is only the mark
         else:
             file.seek(start)
-        pieces = _wide_pieces(file, line_end) if len(line_end) > 1 else iter(_next_narrow_piece(file), b"")
+        pieces = (
+            _wide_pieces(file, line_end) if len(line_end) > 1 else iter(lambda: file.readline(MAX_RECORD_BYTES), b"")
+        )
         is_begun = False
         for piece in pieces:
             is_end = piece.endswith(line_end)
@@ -127,10 +121,6 @@ def _skip_blank(file: Any) -> int:
         skipped += ahead.count(b"\n", 0, end)
         file.read(end)
     return skipped
-
-
-def _next_narrow_piece(file: BinaryIO) -> Any:
-    return lambda: file.readline(MAX_RECORD_BYTES)
 
 
 def _wide_pieces(file: BinaryIO, line_end: bytes) -> Iterator[bytes]:

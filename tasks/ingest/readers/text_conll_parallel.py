@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, groupby, takewhile, zip_longest
 from pathlib import Path
+from typing import Any
 
 from tasks.errors import SourceError
 from tasks.ingest.readers import lines as limits
@@ -15,6 +16,8 @@ from tasks.ingest.readers.lines import Line, read_lines
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
 
+Parsed = dict[str, Any] | str | None
+"""A block's record, its error, or None for no record."""
 _NUMBERED = re.compile(r'(\d+)\s+"?(.*?)"?')
 _TAG = re.compile("O|[BIMELSU](-.+)?")
 DOCUMENT_START = "-DOCSTART-"
@@ -23,38 +26,31 @@ DOCUMENT_START = "-DOCSTART-"
 
 def read_text(content: Content, source: Source) -> Iterator[RawRecord]:
     """Records {"text": ...}: a line each, or a block of lines between blank lines (`text_unit: document`)."""
-    encoding, lines = read_lines(content, source.encoding, skips_blank=limits.always)
-    blocks = _blocks(lines, encoding) if source.text_unit == "document" else ([line] for line in lines)
-    for block in blocks:
-        text = _decoded(block, encoding)
-        if isinstance(text, RawRecord):
-            yield text
-        elif text.strip():
-            yield RawRecord(block[0].number, {"text": text.rstrip("\r\n")})
+    return _read_blocks(content, source, _parse_text, by_line=source.text_unit == "line")
+
+
+def _parse_text(text: str) -> Parsed:
+    return {"text": text.rstrip("\r\n")} if text.strip() else None
 
 
 def read_conll(content: Content, source: Source) -> Iterator[RawRecord]:
     """Records {"tokens": [...], "tags": [...], "comment"?}, a sentence each: the first column and the last, blank lines between.
     Lines above a sentence that begin with `#` and do not end in a tag are its comment."""
-    encoding, lines = read_lines(content, source.encoding, skips_blank=limits.always)
-    for block in _blocks(lines, encoding):
-        text = _decoded(block, encoding)
-        if isinstance(text, RawRecord):
-            yield text
-            continue
-        texts = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
-        rows = [line.split("\t") if "\t" in line else line.split() for line in texts]
-        comments = [text for text, _ in takewhile(lambda pair: _is_comment(*pair), zip(texts, rows, strict=True))]
-        rows = rows[len(comments) :]
-        if rows and rows[0][0] == DOCUMENT_START:
-            rows = rows[1:]
-        bare = next((row for row in rows if len(row) < 2), None)
-        if bare is not None:
-            error = f"wrong_field_count: the token {bare[0][:50]!r} has no tag"
-            yield RawRecord(block[0].number, None, b"".join(line.content for line in block), error)
-        elif rows:
-            record = {"tokens": [row[0] for row in rows], "tags": [row[-1].strip() for row in rows]}
-            yield RawRecord(block[0].number, record | ({"comment": "\n".join(comments)} if comments else {}))
+    return _read_blocks(content, source, _parse_conll)
+
+
+def _parse_conll(text: str) -> Parsed:
+    texts = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    rows = [line.split("\t") if "\t" in line else line.split() for line in texts]
+    comments = [text for text, _ in takewhile(lambda pair: _is_comment(*pair), zip(texts, rows, strict=True))]
+    rows = rows[len(comments) :]
+    if rows and rows[0][0] == DOCUMENT_START:
+        rows = rows[1:]
+    bare = next((row for row in rows if len(row) < 2), None)
+    if bare is not None:
+        return f"wrong_field_count: the token {bare[0][:50]!r} has no tag"
+    record: Parsed = {"tokens": [row[0] for row in rows], "tags": [row[-1].strip() for row in rows]} if rows else None
+    return {**record, "comment": "\n".join(comments)} if isinstance(record, dict) and comments else record
 
 
 def _is_comment(text: str, row: list[str]) -> bool:
@@ -65,22 +61,36 @@ def _is_comment(text: str, row: list[str]) -> bool:
 def read_semeval(content: Content, source: Source) -> Iterator[RawRecord]:
     """Records {"id", "text", "label", "comment"?} of SemEval-2010 task 8's blocks: a number and a quoted sentence with <e1> and
     <e2>, a line with the relation, optionally a comment, and a blank line."""
-    encoding, lines = read_lines(content, source.encoding, skips_blank=limits.always)
-    for block in _blocks(lines, encoding):
+    return _read_blocks(content, source, _parse_semeval)
+
+
+def _parse_semeval(text: str) -> Parsed:
+    parts = [line.strip() for line in text.split("\n") if line.strip()]
+    numbered = _NUMBERED.fullmatch(parts[0])
+    comment = parts[2].partition(":") if len(parts) == 3 else ("Comment", "", "")
+    if numbered is None or not 2 <= len(parts) <= 3 or comment[0].strip().lower() != "comment":
+        lacks = "begins with no number and sentence" if numbered is None else f"has {len(parts)} lines"
+        return (
+            f"wrong_field_count: a block is a numbered sentence, its relation and perhaps `Comment:`; this one {lacks}"
+        )
+    record = {"id": numbered[1], "text": numbered[2], "label": parts[1]}
+    return record | ({"comment": comment[2].strip()} if comment[2].strip() else {})
+
+
+def _read_blocks(
+    content: Content, source: Source, parse: Callable[[str], Parsed], by_line: bool = False
+) -> Iterator[RawRecord]:
+    """The record of each block of lines; a block that has an error is kept as bytes."""
+    encoding, lines = read_lines(content, source.encoding, skips_blank=lambda: True)
+    for block in ([line] for line in lines) if by_line else _blocks(lines, encoding):
         text = _decoded(block, encoding)
+        parsed = None if isinstance(text, RawRecord) else parse(text)
         if isinstance(text, RawRecord):
             yield text
-            continue
-        parts = [line.strip() for line in text.split("\n") if line.strip()]
-        numbered = _NUMBERED.fullmatch(parts[0])
-        comment = parts[2].partition(":") if len(parts) == 3 else ("Comment", "", "")
-        if numbered is None or not 2 <= len(parts) <= 3 or comment[0].strip().lower() != "comment":
-            lacks = "begins with no number and sentence" if numbered is None else f"has {len(parts)} lines"
-            error = f"wrong_field_count: a block is a numbered sentence, its relation and perhaps `Comment:`; this one {lacks}"
-            yield RawRecord(block[0].number, None, b"".join(line.content for line in block), error)
-            continue
-        record = {"id": numbered[1], "text": numbered[2], "label": parts[1]}
-        yield RawRecord(block[0].number, record | ({"comment": comment[2].strip()} if comment[2].strip() else {}))
+        elif isinstance(parsed, str):
+            yield RawRecord(block[0].number, None, b"".join(line.content for line in block), parsed)
+        elif parsed is not None:
+            yield RawRecord(block[0].number, parsed)
 
 
 def read_parallel(first: Content, source: Source) -> Iterator[RawRecord]:

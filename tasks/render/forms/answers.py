@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from tasks import paths
 from tasks.base.generation import answer_reader
-from tasks.dataset.rendered import TEST
-from tasks.render.forms.forms import FIXED, TEST_SCHEMA, Material, Row
+from tasks.render.forms.forms import FIXED, Material, Row, write_test_rows
 from tasks.render.packing.arrays import ArrayWriter, flatten
 from tasks.render.row_store import Rows
 from tasks.render.templates.conversation import Conversation
 from tasks.render.templates.templates import FamilyTemplates
 from tasks.render.tokens.tokens import Example
-from tasks.runtime.files import write_tables
 from tasks.scoring.answer_parsers import equal_json
+from tasks.scoring.code_answers import stub_of
 from tasks.scoring.targets import parse_answer
 from tasks.scoring.thoughts import THOUGHT_BEGINS, without_thought
 
@@ -37,12 +34,11 @@ def write_test(rows: Rows, material: Material) -> int:
     number."""
     decode = answer_reader(material.tokenizer)
 
-    def make(portion: list[Row]) -> pa.Table:
+    def make(portion: list[Row]) -> list[Row]:
         examples = material.render(portion, all_turns=False)
-        rows = [test_row(example, material.families, decode) for example in examples]
-        return pa.Table.from_pylist(rows, TEST_SCHEMA)
+        return [test_row(example, material.families, decode) for example in examples]
 
-    return write_tables(TEST, TEST_SCHEMA, material.map_rows(rows, make))
+    return write_test_rows(rows, material, make)
 
 
 def test_row(example: Example, families: dict[str, FamilyTemplates], decode: Read) -> dict[str, Any]:
@@ -61,8 +57,10 @@ def test_row(example: Example, families: dict[str, FamilyTemplates], decode: Rea
         answer = decode(example.answer_ids)
         target = _calls_as_read(THOUGHT_BEGINS + answer if opens_thought else answer, target)
     question = next((m["content"] for m in reversed(conversation.messages) if m["role"] == "user"), "")
+    tests = example.row["tests"] if kind == "code" else ""
+    tested = {"tests": tests, "stub": tests and (stub_of(example.row["input"]) or stub_of(example.row["instruction"]))}
     framed = {"before": frame.before, "after": frame.after, "opens_thought": opens_thought}
-    return {**fixed, "kind": kind, **shown, "question": question, "target": target, **framed}
+    return {**fixed, "kind": kind, **shown, "question": question, "target": target, **tested, **framed}
 
 
 def _calls_as_read(answer: str, target: str) -> str:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from tasks.chat.writing import has_thought
 from tasks.dataset.forms import FORMS
+from tasks.dataset.rendered import TEST
 from tasks.render.row_store import Rows
 from tasks.render.settings import RenderSettings
 from tasks.render.templates.conversation import TOOL_INSTRUCTIONS
@@ -40,6 +41,8 @@ TEST_SCHEMA = pa.schema(
         ("prompt_ids", pa.list_(pa.int32())),
         ("question", pa.string()),  # the last turn of the user; null where nothing is answered
         ("target", pa.string()),
+        ("tests", pa.string()),  # Python that runs after an answer of code; "" or null without any
+        ("stub", pa.string()),  # the code of the task that such an answer may continue
         ("template", pa.string()),
         ("before", pa.string()),  # what the template writes around the target
         ("after", pa.string()),
@@ -154,6 +157,14 @@ class Material:
         }
 
 
+def write_test_rows(
+    rows: Rows, material: Material, make: Callable[[list[Row]], list[Row]], schema: pa.Schema = TEST_SCHEMA
+) -> int:
+    """Writes test.parquet, with the test rows (`schema`) that `make` makes of rows; returns their number."""
+    tables = material.map_rows(rows, lambda portion: pa.Table.from_pylist(make(portion), schema))
+    return write_tables(TEST, schema, tables)
+
+
 def write_counted(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, Any]:
     """Writes a form that is a table; returns the counts of its examples and tokens (in its lists)."""
     tokens = 0
@@ -171,17 +182,12 @@ def write_counted(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> 
 THINKING = "thinking"
 
 
-def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) -> pa.Table:
-    """The rows of `split` that are rendered in `form`, where `forms` are the forms of all trainings.
+def is_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) -> pa.ChunkedArray:
+    """(rows,) is a row of `split` rendered in `form`, where `forms` are the forms of all trainings?
 
     An answer that was rated bad is neither trained nor a test target: only the form `judged` uses it. Raw text is trained as an
     answer without a prompt only where no training uses the form `texts`.
     """
-    return rows.filter(is_of_form(form, rows, forms, split))
-
-
-def is_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) -> pa.ChunkedArray:
-    """(rows,) is the row one of them?"""
     if split == "test" and FORMS[form].is_tested_by_answers:
         form = "answers"
     if form in ("pairs", "ranked"):

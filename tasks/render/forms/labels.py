@@ -15,16 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from tasks import paths
 from tasks.base.heads import text_ids
 from tasks.base.load import labels_of
-from tasks.dataset.rendered import TEST
-from tasks.render.forms.forms import FIXED, TEST_SCHEMA, Material, Row
+from tasks.render.forms.forms import FIXED, Material, Row, write_test_rows
 from tasks.render.packing.arrays import ArrayWriter, FlatExamples, Piece, flatten
 from tasks.render.row_store import Rows
-from tasks.runtime.files import read_json, write_json, write_tables
+from tasks.runtime.files import read_json, write_json
 from tasks.scoring.answer_text import normalise_answer
 from tasks.scoring.metrics import METRICS
 from tasks.state.training_start import start_folder
@@ -51,7 +49,7 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     known_labels = None if split == "train" else set(map(normalise_answer, read_json(LABELS)))
 
     def make(portion: list[Row]) -> tuple[FlatExamples, list[tuple[str, str]]]:
-        labelled = _labelled(portion, material)
+        labelled = labelled_rows(portion, material)
         kept = [row for row in labelled if known_labels is None or normalise_answer(row.label) in known_labels]
         for row in labelled if len(kept) < len(labelled) else ():
             if known_labels is not None and normalise_answer(row.label) not in known_labels:
@@ -79,10 +77,10 @@ def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, one row per text. A row whose label no training row has is kept: every model gets it wrong, as in
     use."""
 
-    def make(portion: list[Row]) -> pa.Table:
-        return pa.Table.from_pylist([_test_row(row, material) for row in _labelled(portion, material)], TEST_SCHEMA)
+    def make(portion: list[Row]) -> list[Row]:
+        return [_test_row(row, material) for row in labelled_rows(portion, material)]
 
-    return write_tables(TEST, TEST_SCHEMA, material.map_rows(rows, make))
+    return write_test_rows(rows, material, make)
 
 
 def _test_row(labelled: Labelled, material: Material) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def _test_row(labelled: Labelled, material: Material) -> dict[str, Any]:
     return {**row, "kind": kind, **shown, "template": "", "before": "", "after": ""}
 
 
-def _labelled(rows: list[Row], material: Material) -> list[Labelled]:
+def labelled_rows(rows: list[Row], material: Material) -> list[Labelled]:
     """The rows with a text and a label; dropped rows are counted."""
     kept = []
     for row in rows:
@@ -114,15 +112,10 @@ def _text(row: Row) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _champion_labels() -> tuple[str, ...]:
-    """The labels of the champion that the training starts from: its head keeps labels without new rows."""
-    folder = start_folder()
-    return (labels_of(folder) if folder is not None else None) or ()
-
-
 def _classes(by_family: Counter[tuple[str, str]]) -> list[str]:
     """The labels of the head, sorted: one per class, whatever the spelling of its rows."""
-    before = _champion_labels()
+    folder = start_folder()  # of the champion that the training starts from: its head keeps labels without new rows
+    before = (labels_of(folder) if folder is not None else None) or ()
     classes = {normalise_answer(label): label for label in before}
     spellings: Counter[str] = Counter()
     for (_, label), count in by_family.items():

@@ -80,12 +80,9 @@ def _pair(chosen: Example, rejected: Example) -> Row:
 
 
 def _judged(rows: list[Row], material: Material) -> list[Row]:
+    examples = material.render(rows, all_turns=False)
+    columns = ("row_id", "prompt_ids", "answer_ids")
     return [
-        {
-            "row_id": example.row_id,
-            "prompt_ids": example.prompt_ids,
-            "answer_ids": example.answer_ids,
-            "desirable": example.row["desirable"] == "true",
-        }
-        for example in material.render(rows, all_turns=False)
+        {name: getattr(example, name) for name in columns} | {"desirable": example.row["desirable"] == "true"}
+        for example in examples
     ]

@@ -18,7 +18,10 @@ from tasks.runtime.plugins import loaded_plugins
 SCHEMA = pa.schema(
     [
         TEST_SCHEMA.field(name)
-        for name in ("row_id", "family", "kind", "prompt_ids", "question", "target", "before", "after", "opens_thought")
+        for name in (
+            *("row_id", "family", "kind", "prompt_ids", "question", "target", "tests", "stub"),
+            *("before", "after", "opens_thought"),
+        )
     ]
 )
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 
 from tasks.base.generation import answer_reader
-from tasks.dataset.rendered import TEST
 from tasks.render.forms.answers import test_row
-from tasks.render.forms.forms import TEST_SCHEMA, Material, Row
+from tasks.render.forms.forms import TEST_SCHEMA, Material, Row, write_test_rows
 from tasks.render.forms.pairs import IDS, pairs
 from tasks.render.forms.pairs import write as write
 from tasks.render.row_store import Rows
-from tasks.runtime.files import write_tables
 
 KIND = "preference"
 PREFERENCE_SCHEMA = pa.schema([*TEST_SCHEMA, ("chosen_ids", IDS), ("rejected_ids", IDS)])
@@ -22,13 +20,13 @@ def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, one row per pair; returns their number."""
     decode = answer_reader(material.tokenizer)
 
-    def make(portion: list[Row]) -> pa.Table:
-        table = []
+    def make(portion: list[Row]) -> list[Row]:
+        test_rows = []
         for example, pair in pairs(portion, material):
             shown = test_row(example, material.families, decode)
             prompt = pair["prompt_ids"]
             whole = {name: prompt + pair[name] for name in ("chosen_ids", "rejected_ids")}
-            table.append({**shown, "kind": KIND, "prompt_ids": prompt, **whole})
-        return pa.Table.from_pylist(table, PREFERENCE_SCHEMA)
+            test_rows.append({**shown, "kind": KIND, "prompt_ids": prompt, **whole})
+        return test_rows
 
-    return write_tables(TEST, PREFERENCE_SCHEMA, material.map_rows(rows, make))
+    return write_test_rows(rows, material, make, PREFERENCE_SCHEMA)

@@ -11,17 +11,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from tasks import paths
 from tasks.base.heads import begin_ids
 from tasks.chat.markers import TypedMarkers, control_tokens, control_tokens_as_text
-from tasks.dataset.rendered import TEST
-from tasks.render.forms.forms import FIXED, TEST_SCHEMA, Material, Row
+from tasks.render.forms.forms import FIXED, Material, Row, write_test_rows
 from tasks.render.packing.arrays import ArrayWriter, FlatExamples, Piece, flatten
 from tasks.render.row_store import Rows
 from tasks.render.tokens.word_cache import Ids, WordTable
-from tasks.runtime.files import write_tables
 
 Numbers = TypeVar("Numbers", bound=npt.NDArray[Any])
 KIND = "text"
@@ -56,14 +53,15 @@ def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, one row per text: its score is the likelihood that a model assigns to it."""
     encode = _encoder(material.tokenizer)
 
-    def make(portion: list[Row]) -> pa.Table:
-        table = []
-        for row, ids in encode(portion):
-            constant = {"kind": KIND, "prompt": "", "template": "", "before": "", "after": ""}
-            table.append({name: row[name] for name in FIXED} | constant | {"target": row["output"], "prompt_ids": ids})
-        return pa.Table.from_pylist(table, TEST_SCHEMA)
+    constant = {"kind": KIND, "prompt": "", "template": "", "before": "", "after": ""}
 
-    return write_tables(TEST, TEST_SCHEMA, material.map_rows(rows, make))
+    def make(portion: list[Row]) -> list[Row]:
+        return [
+            {name: row[name] for name in FIXED} | constant | {"target": row["output"], "prompt_ids": ids}
+            for row, ids in encode(portion)
+        ]
+
+    return write_test_rows(rows, material, make)
 
 
 def cut_into_pieces(ids: Numbers, length: int) -> list[Numbers]:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -87,9 +86,7 @@ class ArrayWriter:
         self._files = {name: (self._temporary / name).open("wb") for name in TEMPORARY}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         for file in self._files.values():
             file.close()
         shutil.rmtree(self._temporary)

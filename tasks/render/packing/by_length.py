@@ -24,11 +24,8 @@ _GOLDEN = 40_503
 
 
 def ranks_of(row_ids: npt.NDArray[np.bytes_], first: int) -> Ranks:
-    """(examples,) a hash of each example: the last 16 bits of its row's id, changed by its number, since a row may have several.
-
-    Args:
-        first: the number of the first example.
-    """
+    """(examples,) a hash of each example: the last 16 bits of its row's id, changed by its number (the first: `first`), since a row
+    may have several."""
     digits = np.ascontiguousarray(row_ids).view(np.uint8).reshape(-1, row_ids.itemsize)[:, -4:].astype(np.uint32)
     digits = (digits & 15) + 9 * (digits >> 6)  # of 0 to 9, a to f
     numbers = np.arange(first, first + len(row_ids), dtype=np.uint64) * np.uint64(_GOLDEN)

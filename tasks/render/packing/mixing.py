@@ -86,11 +86,8 @@ class _Row:
         return min([self.max_times, *(int(self.remaining[length]) // count for length, count in (+self.used).items())])
 
     def draw(self, count: int, drawn: int, postponed: list[int]) -> tuple[int, list[int]]:
-        """Adds drawn lengths while they fit, starting with the postponed ones.
-
-        Returns:
-            The number of lengths drawn so far, and the lengths postponed now.
-        """
+        """Adds drawn lengths while they fit, starting with the postponed ones. Returns the number of lengths drawn so far, and the
+        lengths postponed now."""
         ends = np.cumsum(self.remaining)
         mean = float(self.remaining @ np.arange(len(self.remaining))) / count
         steps = np.arange(drawn + 1, drawn + 5 + int(2 * self.capacity / mean), dtype=np.uint64)

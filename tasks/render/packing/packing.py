@@ -33,11 +33,6 @@ class Packed:
     counts: Numbers
     """How many examples each row has."""
 
-    @property
-    def rows(self) -> list[list[int]]:
-        """The examples of each row."""
-        return [row.tolist() for row in np.split(self.order, np.cumsum(self.counts)[:-1])] if len(self.counts) else []
-
 
 def pack(lengths: Lengths, trained: Lengths, ranks: Ranks, capacity: int) -> Packed:
     """Packs examples into rows: no more rows than best-fit decreasing takes.

@@ -7,7 +7,7 @@ turn, and is exact; chat_template_cache.py gives the same result faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -36,7 +36,7 @@ class ChatFormat:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self._writer = ChatWriter(tokenizer)
+        self.writer = ChatWriter(tokenizer)
 
     @cached_property
     def has_system(self) -> bool:
@@ -57,19 +57,9 @@ class ChatFormat:
         writes_tools = self._writes_all(["probe_p"], turns[:1], [_PROBE_TOOL])
         return writes_tools and self._writes_all(["probe_f", "probe_a", "probe_r", "probe_d"], turns)
 
-    @cached_property
-    def has_thoughts(self) -> bool:
-        """Does it write the thought before the last answer?"""
-        return self._writer.writes_thoughts
-
-    @property
-    def around_user(self) -> str:
-        """The text that it writes around a user's turn."""
-        return self._writer.around_user
-
     def _writes_all(self, markers: list[str], messages: list[Message], tools: list[Any] | None = None) -> bool:
         try:
-            text = self._writer.write(messages, tools)
+            text = self.writer.write(messages, tools)
         except REFUSED:
             return False
         return all(marker in text for marker in markers)
@@ -127,7 +117,7 @@ class ChatFormat:
 
     def is_blank(self, message: Message) -> bool:
         """Is an answer empty as this chat template writes it: no text, no call, no thought?"""
-        return is_blank(message) or (not self.has_thoughts and is_blank({**message, THOUGHT: ""}))
+        return is_blank(message) or (not self.writer.writes_thoughts and is_blank({**message, THOUGHT: ""}))
 
     def opening(self, conversation: Conversation, messages: Sequence[Message]) -> tuple[str, str]:
         """The generation prompt after some of the conversation's messages, and the text that the template then puts before an
@@ -151,7 +141,7 @@ class ChatFormat:
         """The text of the chat template for some of the conversation's messages."""
         shown = [{key: m[key] for key in m if key != UNTRAINED} if UNTRAINED in m else m for m in messages]
         try:
-            return as_written(self._writer.write(shown, conversation.tools, serving))
+            return as_written(self.writer.write(shown, conversation.tools, serving))
         except REFUSED as error:
             raise refused_error(messages, error) from error
 
@@ -162,9 +152,6 @@ def answers_of(conversation: Conversation, all_turns: bool) -> list[int]:
     if not all_turns:
         return [len(messages) - 1]
     return [i for i, m in enumerate(messages) if m["role"] == "assistant" and UNTRAINED not in m]
-
-
-Sequencer = Callable[[Conversation, bool], list[Texts]]
 
 
 def _with_markers(call: Any, markers: list[str]) -> Any:

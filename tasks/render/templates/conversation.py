@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.records.languages import MIXED, language_of_last_turn
@@ -48,9 +48,7 @@ def make_conversation(template: InstructionTemplate, row: Mapping[str, Any]) -> 
         ConfigError: the template names an unknown field, or does something that the sandbox forbids.
     """
     row = {**row, "language": language_of_last_turn(row)} if row["language"] == MIXED else row
-    history: list[Turn] = (
-        [] if row["history"] == "[]" else [(speaker, text) for speaker, text in json.loads(row["history"])]
-    )
+    history: list[Turn] = [(speaker, text) for speaker, text in json.loads(row["history"])]
     calls = tool_calls_of(row["output"])
     role = _role_of_input(history, calls is not None) if history else "user"
     question = write_question(template, row) if role == "user" else row["input"]
@@ -126,7 +124,7 @@ def as_text(conversation: Conversation) -> Conversation:
         else:
             kept = {key: message[key] for key in (UNTRAINED, THOUGHT) if key in message}
             messages.append({"role": role, "content": text, **kept})
-    return Conversation(messages, (), conversation.language, conversation.target, conversation.ends_in_call)
+    return replace(conversation, messages=messages, tools=())
 
 
 def with_system_folded(conversation: Conversation) -> Conversation:
@@ -135,16 +133,11 @@ def with_system_folded(conversation: Conversation) -> Conversation:
     if messages[0]["role"] != "system":
         return conversation
     first = {**messages[1], "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
-    return Conversation(
-        [first, *messages[2:]],
-        conversation.tools, conversation.language, conversation.target, conversation.ends_in_call,
-    )  # fmt: skip
+    return replace(conversation, messages=[first, *messages[2:]])
 
 
 TOOL_INSTRUCTIONS = {
-    "en": (
-        'You may call these tools. To call them, answer with a JSON list and nothing else: [{"name": ..., "arguments": {...}}]'
-    ),
+    "en": 'You may call these tools. To call them, answer with a JSON list and nothing else: [{"name": ..., "arguments": {...}}]',
     "zh": '你可以调用下列工具。需要调用时，只回答一个 JSON 列表：[{"name": ..., "arguments": {...}}]',
 }
 """Language → the text that lists the tools where the chat template cannot; one line per tool follows."""

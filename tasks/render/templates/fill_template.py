@@ -34,7 +34,10 @@ def write_question(template: InstructionTemplate, row: Mapping[str, Any]) -> str
     Raises:
         ConfigError: the template names an unknown field, or does something that the sandbox forbids.
     """
-    return _fill(template, template.user, row, FIELDS[:-1])
+    try:
+        return _render(template.user, {name: row[name] for name in FIELDS[:-1]})
+    except (UndefinedError, SecurityError, TypeError, RecursionError) as error:
+        raise _template_error(template, row, error) from error
 
 
 def write_answer(template: InstructionTemplate, row: Mapping[str, Any]) -> str:
@@ -84,13 +87,6 @@ def _try_answer(template: InstructionTemplate, fields: dict[str, Any]) -> str | 
 
 def _has_no_surrogate(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _fill(template: InstructionTemplate, part: Template, row: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    try:
-        return _render(part, {name: row[name] for name in names})
-    except (UndefinedError, SecurityError, TypeError, RecursionError) as error:
-        raise _template_error(template, row, error) from error
 
 
 def _template_error(template: InstructionTemplate, row: Mapping[str, Any], error: Exception) -> ConfigError:

@@ -85,9 +85,8 @@ class Expressions:
         return "constant"
 
     def _concatenation(self, parts: list[Any]) -> Kind:
-        have_contents = [
-            has_contents(self.kind(part)) for part in parts
-        ]  # every part is checked, whatever the first is
+        # every part is checked, whatever the first is
+        have_contents = [has_contents(self.kind(part)) for part in parts]
         return "mixed" if any(have_contents) else "constant"
 
     def constants(self, parts: list[Any]) -> None:

@@ -86,7 +86,7 @@ def read_templates(folder: Path = paths.TEMPLATES) -> dict[str, FamilyTemplates]
     errors: list[tuple[str, str]] = []
     for path in sorted(folder.glob("*.yaml")):
         try:
-            families[path.stem] = _parse(path.stem, load_yaml(path.read_text(encoding="utf-8-sig")))
+            families[path.stem] = parse_family(path.stem, load_yaml(path.read_text(encoding="utf-8-sig")))
         except ValueError as error:
             errors.append((str(path), why_unreadable(error, path)))
         except StropError as error:
@@ -98,7 +98,12 @@ def read_templates(folder: Path = paths.TEMPLATES) -> dict[str, FamilyTemplates]
     return families
 
 
-def _parse(family: str, document: Any) -> FamilyTemplates:
+def parse_family(family: str, document: Any) -> FamilyTemplates:
+    """The templates of a family, from its file or from `FamilyTemplates.as_dict`.
+
+    Raises:
+        ConfigError: the document is invalid.
+    """
     if not isinstance(document, dict) or document.get("kind") not in answer_kinds():
         raise ConfigError(f"`kind` must be one of {', '.join(answer_kinds())}")
     entries = document.get("templates")

@@ -56,11 +56,7 @@ class Words:
 
 
 def split(texts: Sequence[str], ends_spaces: Flags) -> Words:
-    """Splits texts before every space where this is allowed.
-
-    Args:
-        ends_spaces: result of `ends_of_spaces`.
-    """
+    """Splits texts before every space where `ends_of_spaces` allows it."""
     _, offsets, utf8 = pa.array(texts, pa.string()).buffers()
     edges = np.frombuffer(offsets, np.int32)[: len(texts) + 1]
     size = int(edges[-1])

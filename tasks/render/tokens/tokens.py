@@ -32,6 +32,8 @@ class Example:
 
     row: Mapping[str, Any]
     """The row that it was rendered from."""
+    fitted: Mapping[str, Any]
+    """The same without what was truncated."""
     prompt: str
     """The text before the last answer."""
     ids: Ids
@@ -61,12 +63,6 @@ class Example:
         ids: list[int] = self.ids[self.prompt_tokens :].tolist()
         return ids
 
-    @property
-    def spans(self) -> list[list[int]]:
-        """The trained tokens, one list per contiguous span."""
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], self.mask, [0]]).astype(np.int8)))
-        return [self.ids[first:last].tolist() for first, last in edges.reshape(-1, 2)]
-
 
 @dataclass(frozen=True)
 class Dropped:
@@ -94,7 +90,7 @@ class Renderer:
         self._words = WordTable(tokenizer, by_word=uses_caches)
         self._encoder = Encoder(self._words)
         self._end_ids = frozenset(tokenizer.all_special_ids)
-        self._markers = TypedMarkers(tokenizer, control_tokens(tokenizer, self.chat.around_user))
+        self._markers = TypedMarkers(tokenizer, control_tokens(tokenizer, self.chat.writer.around_user))
         self._marker_encoder = Encoder(self._markers)
 
     def render(
@@ -111,14 +107,10 @@ class Renderer:
             for (index, row), conversation, sequences in zip(
                 batch, conversations, self._pieces(conversations, all_turns), strict=True
             ):
-                was_cut = row is not rows[index]
-                is_blank = iter(
-                    [self.chat.is_blank(conversation.messages[i]) for i in answers_of(conversation, all_turns)]
-                )
+                answers = (conversation.messages[i] for i in answers_of(conversation, all_turns))
+                is_blank = map(self.chat.is_blank, answers)
                 examples = [
-                    self._example(
-                        rows[index], prompt, _trained(pieces, is_blank), conversation, templates[index], was_cut
-                    )
+                    self._example(rows[index], row, prompt, _trained(pieces, is_blank), conversation, templates[index])
                     for prompt, pieces in sequences
                 ]
                 result = self._check_length(examples)
@@ -169,25 +161,20 @@ class Renderer:
     def _example(
         self,
         row: dict[str, Any],
+        fitted: dict[str, Any],
         prompt: str,
         trained: list[tuple[Ids, bool]],
         conversation: Conversation,
         template: InstructionTemplate,
-        was_cut: bool,
     ) -> Example:
         pieces = [piece for piece, _ in trained]
         # the end token is trained, or generation never stops
         if len(pieces[-1]) and int(pieces[-1][-1]) not in self._end_ids:
             pieces[-1] = np.append(pieces[-1], np.int32(self.tokenizer.eos_token_id))
-        lengths = [len(piece) for piece in pieces]
-        mask = np.zeros(sum(lengths), np.uint8)
-        position = 0
-        for (_, is_trained), length in zip(trained, lengths, strict=True):
-            if is_trained:
-                mask[position : position + length] = 1
-            position += length
+        mask = np.repeat(np.array([is_trained for _, is_trained in trained], np.uint8), list(map(len, pieces)))
         ids = np.concatenate(pieces).astype(np.int32, copy=False)
-        return Example(row, prompt, ids, mask, position - lengths[-1], conversation, template, was_cut)
+        prompt_tokens = len(ids) - len(pieces[-1])
+        return Example(row, fitted, prompt, ids, mask, prompt_tokens, conversation, template, fitted is not row)
 
     def _check_length(self, examples: list[Example]) -> list[Example] | Dropped | int:
         """The examples, the reason to drop the row, or the number of tokens by which it is too long."""

@@ -55,9 +55,8 @@ class WordTable:
         lengths = self._lengths[numbers]
         ends = np.cumsum(lengths)
         # a word's tokens are contiguous in the cache: the position in it of each token of the texts
-        positions = np.repeat(self._starts[numbers] - (ends - lengths), lengths) + np.arange(
-            ends[-1] if len(ends) else 0
-        )
+        total = ends[-1] if len(ends) else 0
+        positions = np.repeat(self._starts[numbers] - (ends - lengths), lengths) + np.arange(total)
         flatten = self._tokens[positions]
         cuts = np.concatenate([[0], ends])[words.bounds].tolist()
         return [flatten[cuts[i] : cuts[i + 1]] for i in range(len(texts))]
@@ -107,10 +106,7 @@ class WordTable:
             new = [word for word, number in zip(words.distinct, numbers, strict=True) if number is None]
             self._add_joined([word for word in new if _is_joinable(word) and (self._keeps_bytes or word.isascii())])
             self._add_one_by_one([word for word in new if word not in number_of])
-            numbers = [
-                number_of[word] if number is None else number
-                for word, number in zip(words.distinct, numbers, strict=True)
-            ]
+            numbers = list(map(number_of.get, words.distinct))
         return np.array(numbers, np.int64)[words.numbers]
 
     def _add_joined(self, words: list[str]) -> None:

@@ -29,10 +29,8 @@ class CustomRule(Settings):
 
     @model_validator(mode="after")
     def has_one_condition(self) -> CustomRule:
-        conditions = [
-            name for name in ("must_match", "must_not_match", "expression") if getattr(self, name) is not None
-        ]
-        if len(conditions) != 1:
+        conditions = (self.must_match, self.must_not_match, self.expression)
+        if sum(condition is not None for condition in conditions) != 1:
             raise ValueError("it needs one of must_match, must_not_match and expression")
         if (self.field is None) != (self.expression is not None):
             raise ValueError("an expression names its columns itself" if self.field else "it needs a field to match")

@@ -87,10 +87,8 @@ def check_batch(
         rule = expectation["expectation_config"]["kwargs"].get("rule")
         count = expectation["result"].get("unexpected_count")
         if rule is not None and count != facts.broken[rule]:
-            what = (
-                f"check `{rule}` counts {count} rows where the verdict has {facts.broken[rule]}; this is a bug of Strop"
-            )
-            raise DataError(what, where=f"batch {facts.batch}", fix="Please report it with the batch")
+            counts = f"{count} rows where the verdict has {facts.broken[rule]}"
+            raise _bug(f"check `{rule}` counts {counts}; this is a bug of Strop", facts)
 
 
 def raise_if_broken(result: Any, facts: Facts) -> None:
@@ -101,10 +99,12 @@ def raise_if_broken(result: Any, facts: Facts) -> None:
         if entry.get("raised_exception"):
             name = result["expectation_config"]["kwargs"].get("rule", result["expectation_config"]["type"])
             lines = str(entry.get("exception_message", "")).strip().splitlines()
-            what = (
-                f"check `{name}` raised ({lines[-1] if lines else 'no message'}); this is a bug of Strop, not bad data"
-            )
-            raise DataError(what, where=f"batch {facts.batch}", fix="Please report it with the batch")
+            why = lines[-1] if lines else "no message"
+            raise _bug(f"check `{name}` raised ({why}); this is a bug of Strop, not bad data", facts)
+
+
+def _bug(what: str, facts: Facts) -> DataError:
+    return DataError(what, where=f"batch {facts.batch}", fix="Please report it with the batch")
 
 
 def build_docs() -> str | None:
@@ -130,11 +130,8 @@ def recorded_frame(results: RuleResults, contract: FamilyContract) -> pd.DataFra
 
 
 def suite_of(contract: FamilyContract, family: str, max_refused_share: float, is_recorded: bool = False) -> Any:
-    """The family's suite: one expectation per rule, the least number of rows, and the bound on refused ones.
-
-    Args:
-        is_recorded: is it for a `recorded_frame`, which has other columns?
-    """
+    """The family's suite: one expectation per rule, the least number of rows, and the bound on refused ones. `is_recorded`: it is
+    for a `recorded_frame`, which has other columns."""
     import great_expectations as gx
 
     bounds = json.dumps(contract.model_dump(mode="json"), ensure_ascii=False)

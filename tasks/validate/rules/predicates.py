@@ -94,30 +94,19 @@ def is_undamaged_record(table: pa.Table, contract: FamilyContract) -> Mask:
     return is_sound & of_rows(is_undamaged)(table, contract)
 
 
-def is_long_enough(rows: pa.Table, contract: FamilyContract, *, part: str) -> Mask:
-    return has_at_least(_part(rows, part), getattr(contract, f"min_{part}_segments"))
+def is_within(rows: pa.Table, contract: FamilyContract, *, bound: str) -> Mask:
+    """Does the part of the row keep a bound of its length, such as `min_input_segments` or `max_output_characters`?"""
+    end, part, unit = bound.split("_")
+    texts, limit = prompt_of(rows) if part == "input" else column(rows, "output"), getattr(contract, bound)
+    if unit == "segments":
+        return has_at_least(texts, limit) if end == "min" else has_at_most(texts, limit)
+    lengths = trimmed_length(texts)
+    return lengths >= limit if end == "min" else lengths <= limit  # type: ignore[no-any-return]
 
 
-def is_short_enough(rows: pa.Table, contract: FamilyContract, *, part: str) -> Mask:
-    return has_at_most(_part(rows, part), getattr(contract, f"max_{part}_segments"))
-
-
-def has_enough_characters(rows: pa.Table, contract: FamilyContract, *, part: str) -> Mask:
-    least: int = getattr(contract, f"min_{part}_characters")
-    return _trimmed_length(_part(rows, part)) >= least
-
-
-def has_few_characters(rows: pa.Table, contract: FamilyContract, *, part: str) -> Mask:
-    most: int = getattr(contract, f"max_{part}_characters")
-    return _trimmed_length(_part(rows, part)) <= most
-
-
-def _trimmed_length(texts: pa.Array) -> Counts:
+def trimmed_length(texts: pa.Array) -> Counts:
+    """Characters of each text, without surrounding white space."""
     return characters_of(pc.utf8_trim_whitespace(texts))
-
-
-def _part(rows: pa.Table, part: str) -> pa.Array:
-    return prompt_of(rows) if part == "input" else column(rows, "output")
 
 
 def is_in_script(rows: pa.Table, contract: FamilyContract) -> Mask:
@@ -148,7 +137,7 @@ def is_language_known(rows: pa.Table, contract: FamilyContract) -> Mask:
 
 def is_label_short(rows: pa.Table, contract: FamilyContract) -> Mask:
     most = contract.max_label_characters or 0
-    return _trimmed_length(column(rows, "output")) <= most
+    return trimmed_length(column(rows, "output")) <= most
 
 
 def is_label_known(rows: pa.Table, contract: FamilyContract) -> Mask:

@@ -13,7 +13,7 @@ from typing import Any
 from tasks.records.raw_batch import ERASED
 from tasks.validate.contract.contract import FamilyContract
 from tasks.validate.contract.custom_rules import CustomRule
-from tasks.validate.rules import predicates as predicates
+from tasks.validate.rules import predicates
 from tasks.validate.rules.predicates import Predicate, of_rows
 
 
@@ -54,15 +54,18 @@ _OUTPUT = ("output", "problem")
 _WHOLE = (*predicates.WITH_TEXT, "problem")
 
 
-def _segments(code: str, sentence: str, predicate: Any, part: str) -> Rule:
-    return Rule(code, sentence, _INPUT if part == "input" else _OUTPUT, of_rows(partial(predicate, part=part)))
+def _length(code: str, bound: str) -> Rule:
+    """A bound of a length, which applies only where the contract sets it."""
+    end, part, unit = bound.split("_")
+    has = "Instruction and input together have" if part == "input" else "The output has"
+    sentence = f"{has} at {'least' if end == 'min' else 'most'} {{{bound}}} {unit}"
+    columns, is_good = _INPUT if part == "input" else _OUTPUT, of_rows(partial(predicates.is_within, bound=bound))
+    return Rule(code, sentence, columns, is_good, _sets(bound))
 
 
-def _characters(code: str, sentence: str, predicate: Any, bound: str) -> Rule:
-    """A bound in characters, which applies only where the contract sets it."""
-    part = bound.split("_")[1]
-    rule = _segments(code, sentence, predicate, part)
-    return Rule(code, sentence, rule.columns, rule.is_good, lambda contract: getattr(contract, bound) is not None)
+def _sets(name: str) -> Callable[[FamilyContract], bool]:
+    """Does the contract set this optional rule?"""
+    return lambda contract: getattr(contract, name) is not None
 
 
 RULES: tuple[Rule, ...] = (
@@ -87,57 +90,20 @@ RULES: tuple[Rule, ...] = (
         of_rows(predicates.has_fields),
         lambda contract: bool(contract.required_fields),
     ),
-    _segments(
-        "input_too_short",
-        "Instruction and input together have at least {min_input_segments} segments",
-        predicates.is_long_enough,
-        "input",
-    ),
-    _segments(
-        "input_too_long",
-        "Instruction and input together have at most {max_input_segments} segments",
-        predicates.is_short_enough,
-        "input",
-    ),
-    _segments(
-        "output_too_short",
-        "The output has at least {min_output_segments} segments",
-        predicates.is_long_enough,
-        "output",
-    ),
-    _segments(
-        "output_too_long", "The output has at most {max_output_segments} segments", predicates.is_short_enough, "output"
-    ),
-    _characters(
-        "input_few_characters",
-        "Instruction and input together have at least {min_input_characters} characters",
-        predicates.has_enough_characters,
-        "min_input_characters",
-    ),
-    _characters(
-        "input_many_characters",
-        "Instruction and input together have at most {max_input_characters} characters",
-        predicates.has_few_characters,
-        "max_input_characters",
-    ),
-    _characters(
-        "output_few_characters",
-        "The output has at least {min_output_characters} characters",
-        predicates.has_enough_characters,
-        "min_output_characters",
-    ),
-    _characters(
-        "output_many_characters",
-        "The output has at most {max_output_characters} characters",
-        predicates.has_few_characters,
-        "max_output_characters",
-    ),
+    _length("input_too_short", "min_input_segments"),
+    _length("input_too_long", "max_input_segments"),
+    _length("output_too_short", "min_output_segments"),
+    _length("output_too_long", "max_output_segments"),
+    _length("input_few_characters", "min_input_characters"),
+    _length("input_many_characters", "max_input_characters"),
+    _length("output_few_characters", "min_output_characters"),
+    _length("output_many_characters", "max_output_characters"),
     Rule(
         "language_not_allowed",
         "The row's language is one of {languages}",
         ("language", "problem"),
         of_rows(predicates.is_language_known),
-        lambda contract: contract.languages is not None,
+        _sets("languages"),
     ),
     Rule(
         "language_script",
@@ -151,14 +117,14 @@ RULES: tuple[Rule, ...] = (
         "A label has at most {max_label_characters} characters",
         _OUTPUT,
         of_rows(predicates.is_label_short),
-        lambda contract: contract.max_label_characters is not None,
+        _sets("max_label_characters"),
     ),
     Rule(
         "label_not_allowed",
         "The label is one of {labels}",
         _OUTPUT,
         of_rows(predicates.is_label_known),
-        lambda contract: contract.labels is not None,
+        _sets("labels"),
     ),
 )
 UNIQUE_ID = Rule(

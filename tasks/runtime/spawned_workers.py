@@ -1,4 +1,7 @@
-"""Maps a function over chunks in several processes, results in order; in this process where there is one chunk or one core."""
+"""Maps a function over chunks in several spawned processes, results in order; in this process where there is one chunk or one core.
+
+Workers are spawned, not forked as those of process_pool.py: they start one at a time, and serve all batches.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """A pool of processes, started when there are at least two jobs; to be closed."""
+    """A pool of processes for a room, started when there are at least two jobs; to be closed."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, room: str) -> None:
+        self.count, self.room = count, room
         self._pool: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
@@ -47,10 +50,9 @@ class Workers:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            what = "a worker process of validate was killed, most likely because memory ran out"
-            raise DataError(
-                what, fix="Set validate.processes: 1 in params.yaml, then run again: nothing is lost"
-            ) from error
+            what = f"a worker process of {self.room} was killed, most likely because memory ran out"
+            fix = f"Set {self.room}.processes: 1 in params.yaml, then run again: nothing is lost"
+            raise DataError(what, fix=fix) from error
         finally:
             for future in waiting:
                 future.cancel()
@@ -62,22 +64,21 @@ class Workers:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            # spawned, not forked (tasks/runtime/process_pool.py): workers start one at a time and serve all batches
-            context = multiprocessing.get_context("spawn")
+            context, arguments = multiprocessing.get_context("spawn"), (self.room, plugin_names())
             self._pool = ProcessPoolExecutor(
-                self.count, mp_context=context, initializer=_start_worker, initargs=(plugin_names(),)
+                self.count, mp_context=context, initializer=_start_worker, initargs=arguments
             )
         return self._pool
 
 
-def _start_worker(plugins: tuple[str, ...]) -> None:
+def _start_worker(room: str, plugins: tuple[str, ...]) -> None:
     """A worker loads its parent's plugins, exits with it, ignores Ctrl-C, and uses one core."""
     from tasks.runtime.logs.setup import set_up_logs
     from tasks.runtime.parent_watchdog import end_with_parent
     from tasks.runtime.terminal_text import prepare_streams
 
     prepare_streams()
-    set_up_logs("validate")
+    set_up_logs(room)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     load_plugins(plugins, Path.cwd())

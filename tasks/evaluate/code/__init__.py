@@ -1,0 +1,1 @@
+"""Answers of code, scored by their tests."""

@@ -108,7 +108,7 @@ def reproduce_and_hand_over(stage: str) -> bool:
 @task(cache_policy=NO_CACHE)
 def report_drift(config: PipelineConfig) -> None:
     """Reports the drift from the champion's dataset; only a limit on `drift.max_psi` in the gate's policy depends on it."""
-    from tasks.lineage.champion_drift import report_against_champion
+    from tasks.lineage.drift_report import report_against_champion
 
     run_interruptibly(lambda: report_against_champion(config.register_.model_name))
 

@@ -30,8 +30,9 @@ from tasks.render.settings import RenderSettings
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.files import why_unreadable
+from tasks.runtime.plugin_files import PluginError
 from tasks.runtime.plugin_table import UnknownName
-from tasks.runtime.plugins import PluginError, load_plugins
+from tasks.runtime.plugins import load_plugins
 from tasks.runtime.plurals import count_of
 from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secrets_in_addresses
 from tasks.runtime.redaction.text import redact

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from support.project import REPOSITORY, params, write_params
 
-from flows.settings_docs import field_docs, settings_classes
+from flows.settings_reference import field_docs, settings_classes
 from tasks.config import PipelineConfig, load_config, settings_within
 from tasks.errors import ConfigError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.cli.common import Json, console, enter_root, print_json, stdout_to_stderr
+from flows.cli.common import Json, console, enter_root, print_grid, print_json, stdout_to_stderr
 from tasks.runtime.visible_text import printable
 
 if TYPE_CHECKING:
@@ -29,15 +29,13 @@ def check(as_json: Json = False) -> int:
 
 def _print(report: Report) -> None:
     """The problems as a table, one row each, and a sentence."""
-    from rich.table import Table
     from rich.text import Text
 
-    target, table = console(), Table.grid(padding=(0, 2))
+    rows = []
     for problem in report.problems:
         text = Text(printable(f"{problem.where}: {problem.what}" if problem.where else problem.what), overflow="fold")
         if problem.fix:
             text.append(f"\n→ {printable(problem.fix)}", style="bold")
-        table.add_row(Text(problem.severity, style=STYLES[problem.severity]), problem.check, text)
-    if report.problems:
-        target.print(table)
-    target.print(report.summary, style="bold", markup=False)
+        rows.append((Text(problem.severity, style=STYLES[problem.severity]), problem.check, text))
+    print_grid(rows)
+    console().print(report.summary, style="bold", markup=False)

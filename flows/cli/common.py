@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -18,7 +18,8 @@ from tasks.runtime.terminal_text import can_encode
 from tasks.runtime.visible_text import printable_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.table import Table
 
     from tasks.config import PipelineConfig
 
@@ -90,6 +91,31 @@ def console() -> Console:
     if not console_.is_terminal and "COLUMNS" not in os.environ:
         console_.width = 140
     return console_
+
+
+def table_of(*columns: str, right: Collection[str] = ()) -> Table:
+    """A table with a dim header.
+
+    Args:
+        right: columns that are aligned on the right.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left")
+    return table
+
+
+def print_grid(rows: Iterable[tuple[RenderableType, ...]]) -> None:
+    """Prints rows in columns, without a header."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row(*row)
+    if table.row_count:
+        console().print(table)
 
 
 @contextlib.contextmanager

@@ -8,13 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, console, enter_project, enter_root, print_json, stdout_to_stderr
+from flows.cli.common import (
+    Json,
+    console,
+    enter_project,
+    enter_root,
+    print_grid,
+    print_json,
+    stdout_to_stderr,
+    table_of,
+)
 from tasks.runtime.visible_text import printable
 
 logger = logging.getLogger(__name__)
 
 MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "differs": ("DIFFERS", "bold red")}
 """Text and style for the state of an audit link."""
+FINDING_STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 
 
 def status(as_json: Json = False) -> int:
@@ -84,12 +94,12 @@ GATE_STYLES = {"passed": "green", "inconclusive": "yellow"}
 
 
 def _history_table(entries: list[Any], champion: int | None) -> Any:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("version", "what", "when (UTC)", "gate", "dataset", "weights", "who", "why"):
-        table.add_column(name, overflow="fold" if name == "why" else "ellipsis", no_wrap=name != "why")
+    table = table_of("version", "what", "when (UTC)", "gate", "dataset", "weights", "who", "why")
+    for column in table.columns:
+        column.overflow, column.no_wrap = "ellipsis", True
+    table.columns[-1].overflow, table.columns[-1].no_wrap = "fold", False
     styles = {"promoted": "green", "rolled_back": "yellow", "judged": ""}
     for entry in entries:
         serves = " ●" if entry.version == champion and entry.kind != "judged" else ""
@@ -122,14 +132,9 @@ def audit(
             {"version": version, "ok": is_whole, "links": [{**asdict(link), "state": link.state} for link in links]}
         )
         return 0 if is_whole else 1
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2))
-    for link in links:
-        mark = MARKS[link.state]
-        table.add_row(Text(mark[0], style=mark[1]), link.name, Text(printable(link.detail), overflow="fold"))
-    console().print(table)
+    print_grid((Text(*MARKS[k.state]), k.name, Text(printable(k.detail), overflow="fold")) for k in links)
     result = "matches its receipt" if is_whole else "does not match its receipt"
     console().print(f"\n[bold]Version {version} {result}.[/]")
     return 0 if is_whole else 1
@@ -143,7 +148,7 @@ def config(
 ) -> int:
     """Check params.yaml, and print all settings."""
     if schema:
-        from flows.settings_docs import json_schema
+        from flows.settings_reference import json_schema
 
         print_json(json_schema())
         return 0
@@ -171,19 +176,13 @@ def doctor(as_json: Json = False) -> int:
     if as_json:
         print_json({"ok": is_ok, "findings": [finding.as_dict() for finding in findings]})
         return 0 if is_ok else 1
-    from rich.table import Table
     from rich.text import Text
 
-    marks = {
-        "ok": Text("ok", style="green"),
-        "note": Text("note", style="yellow"),
-        "wrong": Text("wrong", style="bold red"),
-    }
-    table = Table.grid(padding=(0, 2))
+    rows = []
     for finding in findings:
         text = Text(printable(finding.text))
         if finding.fix:
             text.append(f"\n→ {printable(finding.fix)}", style="bold")
-        table.add_row(marks[finding.state], finding.name, text)
-    console().print(table)
+        rows.append((Text(finding.state, FINDING_STYLES[finding.state]), finding.name, text))
+    print_grid(rows)
     return 0 if is_ok else 1

@@ -29,6 +29,7 @@ from flows.cli import (
     compare,
     contract,
     data,
+    data_changes,
     explain,
     inspect,
     judge,
@@ -101,7 +102,8 @@ for panel, commands in COMMANDS.items():
         app.command(rich_help_panel=panel)(command)
 for name, (group, panel) in GROUPS.items():
     app.add_typer(group, name=name, rich_help_panel=panel)
-data.app.command()(build.build)
+for command in (data_changes.diff, data_changes.conflicts, data_changes.drift, build.build):
+    data.app.command()(command)
 
 
 @app.callback()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.cli.common import Json, Why, as_text, console, enter_root, print_json
+from flows.cli.common import Json, Why, as_text, console, enter_root, print_grid, print_json, table_of
 from flows.cli.quarantine_query import RowQuery, export, read_refused, why_not_releasable
 from tasks.errors import DataError
 from tasks.runtime.plurals import count_of
@@ -59,7 +59,9 @@ def list_rows(
     if not shown:
         console().print("Nothing is in quarantine.")
         return 0
-    _show_counts(rows)
+    from rich.text import Text
+
+    print_grid((f"{count:,}", Text(printable(why), "bold"), f"[dim]{room}[/]") for room, why, count in _counts(rows))
     _show_rows(shown)
     if rows.num_rows > limit:
         console().print(f"[dim]… and {rows.num_rows - limit:,} more: --limit {rows.num_rows}[/]")
@@ -76,15 +78,12 @@ def show(row: Row, as_json: Json = False) -> int:
     if as_json:
         print_json({**refused, "may_be_released": obstacle is None})
         return 0
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2))
-    for name in ("row_id", "room", "batch", "source", "file", "line", "reason", "field", "value"):
-        table.add_row(f"[dim]{name}[/]", Text(printable(str(refused[name] if refused[name] is not None else ""))))
-    if obstacle:
-        table.add_row("[dim]release[/]", Text(f"not possible: {obstacle}"))
-    console().print(table)
+    names = ("row_id", "room", "batch", "source", "file", "line", "reason", "field", "value")
+    values = {name: printable(str(refused[name] if refused[name] is not None else "")) for name in names}
+    values |= {"release": f"not possible: {obstacle}"} if obstacle else {}
+    print_grid((f"[dim]{name}[/]", Text(value)) for name, value in values.items())
     console().print("\n[dim]record[/]")
     console().print(Text(printable(_pretty(refused["record"]))))
     return 0
@@ -117,7 +116,7 @@ def _decide(what: Literal["release", "drop"], query: RowQuery, why: str, as_json
     """Records a decision for each selected row, except rows that cannot be released."""
     if not why.strip():
         raise typer.BadParameter("a reason is missing: --why TEXT")
-    if query.is_everything:
+    if query == RowQuery():
         raise typer.BadParameter("select rows: by id, --reason, --source or --batch")
     enter_root()
     from tasks.state.decisions import decided_rows, read_decisions, record_decisions
@@ -180,21 +179,10 @@ def _counts(rows: pa.Table) -> list[tuple[str, str, int]]:
     return sorted(counts, key=lambda count: (-count[2], count[1]))
 
 
-def _show_counts(rows: pa.Table) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    for room, reason, count in _counts(rows):
-        table.add_row(f"{count:,}", Text(printable(reason), "bold"), f"[dim]{room}[/]")
-    console().print(table)
-
-
 def _show_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = table_of()
     widest = max(len(printable(row["reason"])) for row in rows)
     rest = max(console().width - ROW_WIDTH - widest - 6, 16)  # for the other columns, without padding
     for name, width in (("row", ROW_WIDTH), ("reason", widest), ("where", rest // 2), ("value", rest - rest // 2)):

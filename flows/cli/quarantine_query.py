@@ -42,10 +42,6 @@ class RowQuery:
     rows: tuple[str, ...] = ()
     """Row ids, or their first characters."""
 
-    @property
-    def is_everything(self) -> bool:
-        return self == RowQuery()
-
 
 def read_refused(query: RowQuery, with_records: bool = False) -> pa.Table:
     """The selected rows: the quarantine's columns and `room`, the newest batch first.

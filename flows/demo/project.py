@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flows.demo import rounds as demo_rounds
 from flows.demo.data import news_articles, question_answer_pairs, write_records
-from flows.demo.run_and_report import Show, run_and_report
+from flows.demo.rounds import Show, run_and_report
 from tasks import paths
 from tasks.errors import ConfigError, GitError
 from tasks.runtime.files import file_digest

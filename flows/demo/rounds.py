@@ -9,22 +9,26 @@ The gate refuses the model; the batch is excluded; the data are again those of v
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import RenderableType
 from rich.rule import Rule
 
 from flows.demo.data import Record, news_articles, write_records
-from flows.demo.run_and_report import Show, run_and_report
+from flows.outcome import Outcome
 from tasks.config import load_config
 from tasks.errors import StropError
 from tasks.model_store.ledger import champion_of, read_ledger
 from tasks.state.decisions import excluded_batches, read_decisions, record_decision
 from tasks.state.manifest import read_manifest
 
+Show = Callable[[RenderableType], None]
+"""Prints a result."""
 FIRST_SECTIONS = ("business", "entertainment", "politics")
 SIZES = (150, 100, 900)
 """Articles per round."""
@@ -37,6 +41,24 @@ class Round:
     records: Callable[[], list[Record]]
     expected: str
     """The outcome of the round; with another one the demo fails."""
+
+
+def run_and_report(show: Show) -> Outcome:
+    """One run in the current project, and its summary."""
+    from flows.run_once import run_once
+
+    outcome = run_once()
+    if outcome.kind == "nothing_new":
+        show(f"[bold]{outcome.message}[/]")
+        return outcome
+    from flows.report.summary import read_summary
+    from flows.report.terminal import summary_page
+
+    show(summary_page(read_summary(load_config()), outcome))
+    show(
+        f"[dim]These commands work in the demo's own project:[/] cd {os.path.relpath(Path.cwd(), os.environ.get('PWD', '/'))}"
+    )
+    return outcome
 
 
 def rounds() -> list[Round]:
@@ -58,7 +80,13 @@ def spoil(records: list[Record], seed: int = 17) -> list[Record]:
     its label."""
     labels = shuffled_labels([record["label"] for record in records], seed)
     spoiled = [{"text": record["text"], "label": label} for record, label in zip(records, labels, strict=True)]
-    damages = itertools.cycle((_without_text, _without_label, _damaged))
+    damages: Iterator[Callable[[Record], Record]] = itertools.cycle(
+        (
+            lambda record: {**record, "text": " "},
+            lambda record: {"text": record["text"]},  # without a label
+            lambda record: {**record, "text": record["text"].replace("e", "\ufffd")},
+        )
+    )
     return [next(damages)(record) if number % 10 == 0 else record for number, record in enumerate(spoiled)]
 
 
@@ -75,18 +103,6 @@ def shuffled_labels(labels: list[str], seed: int) -> list[str]:
             if shuffled[other] != labels[index] and shuffled[index] != labels[other]:
                 shuffled[index], shuffled[other] = shuffled[other], shuffled[index]
     return shuffled
-
-
-def _without_text(record: Record) -> Record:
-    return {**record, "text": " "}
-
-
-def _without_label(record: Record) -> Record:
-    return {"text": record["text"]}
-
-
-def _damaged(record: Record) -> Record:
-    return {**record, "text": record["text"].replace("e", "\ufffd")}
 
 
 def run_rounds(count: int, show: Show) -> int:

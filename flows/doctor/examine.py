@@ -149,7 +149,7 @@ def _sources(config: PipelineConfig) -> Finding:
 
 
 def _registry(config: PipelineConfig) -> Finding:
-    from tasks.model_store.ledger import champion_of, read_ledger
+    from tasks.model_store.ledger import champion_of, read_ledger, version_label
     from tasks.tracking.registry import open_registry
 
     registry = open_registry(config)
@@ -157,18 +157,9 @@ def _registry(config: PipelineConfig) -> Finding:
     alias, serves = registry.alias("champion"), champion.version if champion else None
     text = f"{registry.model}, {count_of(len(registry.versions()), 'version')}"
     if alias != serves:
-        fix = "The next run sets the alias: strop run"
-        return Finding(
-            "registry",
-            "note",
-            f"{text}; its alias `champion` is at {_version_name(alias)}, the ledger's champion is {_version_name(serves)}",
-            fix,
-        )
+        text += f"; its alias `champion` is at {version_label(alias)}, the ledger's champion is {version_label(serves)}"
+        return Finding("registry", "note", text, "The next run sets the alias: strop run")
     return Finding("registry", "ok", f"{text}, champion {f'v{serves}' if serves else 'none yet'}")
-
-
-def _version_name(version: int | None) -> str:
-    return "no version" if version is None else f"v{version}"
 
 
 def _base(config: PipelineConfig) -> Finding:

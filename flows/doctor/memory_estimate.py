@@ -1,6 +1,6 @@
 """Estimates the GPU memory of a training from the base model's configuration, before the model is loaded.
 
-    estimate = estimate_memory(config, training, render, precision="bf16")
+    estimate = estimate_training(config, training, render)     # config: the content of the base's config.json
 
 The sum of these parts, in bytes (P parameters of the base, A trained ones, T tokens in one forward pass, L layers, h hidden,
 f feed-forward and k key/value width, V vocabulary):
@@ -37,8 +37,6 @@ FOUR_BITS = 0.56
 class Memory:
     """In bytes."""
 
-    parameters: int
-    trained_parameters: int
     weights: float
     training: float
     activations: float
@@ -66,13 +64,6 @@ class Shape:
     vocabulary: int
 
 
-def estimate_memory(
-    config: dict[str, Any], training: TrainingSettings, render: RenderSettings, precision: Literal["bf16", "fp32"]
-) -> Memory:
-    """The memory of one training step. `config` is the content of the base's config.json."""
-    return _memory(config, count_parameters(config, training), training, render, precision)
-
-
 def estimate_training(config: dict[str, Any], training: TrainingSettings, render: RenderSettings) -> Estimate:
     """The parameters and the memory of a training, in its precision on this machine.
 
@@ -80,21 +71,9 @@ def estimate_training(config: dict[str, Any], training: TrainingSettings, render
         TrainingError: the model has no module that `lora.target_modules` or `freeze` names.
     """
     from tasks.base.precision import precision_of
-
-    precision = precision_of(training.precision)
-    parameters = count_parameters(config, training)
-    return Estimate(training, precision, parameters, _memory(config, parameters, training, render, precision))
-
-
-def _memory(
-    config: dict[str, Any],
-    parameters: Parameters,
-    training: TrainingSettings,
-    render: RenderSettings,
-    precision: Literal["bf16", "fp32"],
-) -> Memory:
     from tasks.finetune.step.chunked_loss import LOGITS_AT_ONCE
 
+    precision, parameters = precision_of(training.precision), count_parameters(config, training)
     shape = shape_of(config)
     number = 2 if precision == "bf16" else 4
     moments = 8 if training.optimizer == "adamw" else 0
@@ -105,10 +84,10 @@ def _memory(
     )
     weights = _weights(parameters, has_adapter, training.method == "qlora", number)
     compares = training.spec.has_reference_model(training)
-    logits = 0 if training.spec.head != "none" else _predicted(training, render) * shape.vocabulary
-    return Memory(
-        parameters=parameters.base,
-        trained_parameters=parameters.trained,
+    # nearly all tokens of a row may be its answer
+    predicted = _sequences(training) * training.spec.sampled_tokens(training) or _tokens(training, render)
+    logits = 0 if training.spec.head != "none" else predicted * shape.vocabulary
+    memory = Memory(
         weights=weights * (2 if compares and not has_adapter else 1),
         training=parameters.trained
         * ((4 if has_adapter else 0) + (4 if has_adapter and compares else 0) + 4 + moments),
@@ -116,6 +95,7 @@ def _memory(
         head=(min(logits, LOGITS_AT_ONCE) if _is_packed(training) else logits)
         * (number + 8 + (2 if number == 2 else 0)),
     )
+    return Estimate(training, precision, parameters, memory)
 
 
 def _weights(parameters: Parameters, has_adapter: bool, in_four_bits: bool, number: int) -> float:
@@ -133,11 +113,6 @@ def _tokens(training: TrainingSettings, render: RenderSettings) -> int:
     if _is_packed(training):
         return training.micro_batch_rows * render.pack_length_tokens
     return _sequences(training) * (render.max_length_tokens + training.spec.sampled_tokens(training))
-
-
-def _predicted(training: TrainingSettings, render: RenderSettings) -> int:
-    """Tokens with logits; nearly all tokens of a row may be its answer."""
-    return _sequences(training) * training.spec.sampled_tokens(training) or _tokens(training, render)
 
 
 def _sequences(training: TrainingSettings) -> int:

@@ -55,16 +55,21 @@ def raw_data(project: Project) -> None:
 
 
 def contract(project: Project) -> Iterator[Problem]:
-    """data/contract: rules and bounds; a family without templates is probably misspelled."""
+    """data/contract: rules and bounds, for families with templates."""
     from tasks.validate.load_contract import load_contract
 
-    families = sorted(path.stem for path in paths.TEMPLATES.glob("*.yaml"))
     for family in load_contract().families:
-        if family not in families:
-            near = difflib.get_close_matches(family, families, n=1)
-            fix = f"Did you mean `{near[0]}`?" if near else f"Write {paths.TEMPLATES}/{family}.yaml, or remove it"
-            what = f"family `{family}` has no templates, so no source can have it"
-            yield warning(what, f"{paths.CONTRACT.parent}, families.{family}", fix)
+        fix = f"Write {paths.TEMPLATES}/{family}.yaml, or remove it"
+        yield from unknown_family(family, "source", f"{paths.CONTRACT.parent}, families.{family}", fix)
+
+
+def unknown_family(family: str, what: str, where: str, fix: str | None = None) -> Iterator[Problem]:
+    """A family without templates is probably misspelled."""
+    known = sorted(path.stem for path in paths.TEMPLATES.glob("*.yaml"))
+    if family not in known:
+        near = difflib.get_close_matches(family, known, n=1)
+        fix = f"Did you mean `{near[0]}`?" if near else fix or f"The families are {', '.join(known)}"
+        yield warning(f"family `{family}` has no templates, so no {what} can have it", where, fix)
 
 
 def templates(project: Project) -> None:

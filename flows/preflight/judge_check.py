@@ -3,13 +3,12 @@ and people's preferences."""
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from collections.abc import Iterator
 
+from flows.preflight.checks import unknown_family
 from flows.preflight.problem import Problem, warning
 from flows.preflight.project import Project
-from tasks import paths
 from tasks.base.settings import is_folder
 from tasks.errors import ConfigError
 from tasks.inference.settings import ServerSettings
@@ -27,13 +26,8 @@ def judge(project: Project) -> Iterator[Problem]:
     from tasks.evaluate.judge.round import read_inputs
     from tasks.evaluate.judge.vote import family_objection
 
-    known = sorted(path.stem for path in paths.TEMPLATES.glob("*.yaml"))
     for family in settings.families:
-        if family not in known:
-            near = difflib.get_close_matches(family, known, n=1)
-            fix = f"Did you mean `{near[0]}`?" if near else f"The families are {', '.join(known)}"
-            where = project.where("evaluate", "judge", "families")
-            yield warning(f"family `{family}` has no templates, so no row can have it", where, fix)
+        yield from unknown_family(family, "row", project.where("evaluate", "judge", "families"))
     if settings.base_url is None and is_folder(settings.model):
         find_judge(settings.model)
     inputs = read_inputs(settings)

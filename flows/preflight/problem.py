@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 from tasks.errors import StropError, one_line
@@ -33,16 +34,11 @@ class Problem:
         return f"{label}{place}{self.what}{f'. {self.fix}' if self.fix else ''}"
 
 
-def error(what: str, where: str | None = None, fix: str | None = None) -> Problem:
-    return _problem("error", what, where, fix)
+def _problem(severity: Severity, what: str, where: str | None = None, fix: str | None = None) -> Problem:
+    return Problem(severity, redact(what.strip()), where and redact(where), fix and redact(fix))
 
 
-def warning(what: str, where: str | None = None, fix: str | None = None) -> Problem:
-    return _problem("warning", what, where, fix)
-
-
-def skipped(what: str, where: str | None = None) -> Problem:
-    return _problem("skipped", what, where, None)
+error, warning, skipped = partial(_problem, "error"), partial(_problem, "warning"), partial(_problem, "skipped")
 
 
 def problems_of(cause: StropError, where: str | None = None, severity: Severity = "error") -> Iterator[Problem]:
@@ -60,7 +56,3 @@ def problems_of(cause: StropError, where: str | None = None, severity: Severity 
 def unexpected(cause: Exception) -> Problem:
     """The problem of a check that failed itself: no reason to stop a run that may succeed."""
     return warning(f"could not be checked ({type(cause).__name__}: {one_line(cause, 200)})")
-
-
-def _problem(severity: Severity, what: str, where: str | None, fix: str | None) -> Problem:
-    return Problem(severity, redact(what.strip()), where and redact(where), fix and redact(fix))

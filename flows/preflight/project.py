@@ -37,10 +37,6 @@ class Project:
     """What is wrong in params.yaml."""
 
     @property
-    def invalid_sections(self) -> frozenset[str]:
-        return SECTIONS - self.valid_sections
-
-    @property
     def has_all_sources(self) -> bool:
         """Whether every source in params.yaml is valid."""
         section = self.document.get("ingest") or {}

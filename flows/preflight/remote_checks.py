@@ -30,7 +30,11 @@ def sources(project: Project) -> Iterator[Problem]:
     ]
     results = run_at_once([partial(_require, source) for _, source in named])
     for (location, source), result in zip(named, results, strict=True):
-        yield from _problems(project, (*location, _address_of(source)), result)
+        # the setting that names what is read
+        setting = next(
+            (name for name in ("path", "table", "query", "experiment") if getattr(source, name, None)), "name"
+        )
+        yield from _problems(project, (*location, setting), result)
 
 
 def _require(source: Source) -> None:
@@ -38,11 +42,6 @@ def _require(source: Source) -> None:
 
     with MLFLOW if connect(source).uses_mlflow else nullcontext():
         require_source(source)
-
-
-def _address_of(source: Source) -> str:
-    """The setting that names what is read."""
-    return next((name for name in ("path", "table", "query", "experiment") if getattr(source, name, None)), "name")
 
 
 def _problems(project: Project, location: Location, result: object) -> Iterator[Problem]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from flows.preflight.problem import Problem, skipped, warning
 from flows.preflight.process import run_in_process
-from flows.preflight.project import Project, read_project
+from flows.preflight.project import SECTIONS, Project, read_project
 from flows.preflight.table import CHECKS, Check, run_check
 from flows.preflight.time_limit import TIME_LIMIT_SECONDS, run_at_once
 from tasks.config import PipelineConfig
@@ -141,7 +141,7 @@ def _timed(result: Any) -> list[Problem]:
 
 def _blocked(check: Check, project: Project, results: dict[str, list[Problem]]) -> list[Problem]:
     """Why the check cannot run: it needs a section of params.yaml that is invalid, or a check that failed."""
-    missing = [f"section `{name}`" for name in check.needs if name in project.invalid_sections]
+    missing = [f"section `{name}`" for name in check.needs if name in SECTIONS - project.valid_sections]
     failed = [
         f"check `{name}`"
         for name in check.needs

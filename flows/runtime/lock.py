@@ -58,31 +58,21 @@ def _locked(name: str, *, what: str, fix: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
+    holder_file = paths.LOCKS / f"{name}.json"
     # absolute, because singleton locks are identified by path, and one process may serve several projects
     lock = FileLock((paths.LOCKS / f"{name}.lock").absolute(), is_singleton=True)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise Busy(f"{what} already{_holder(name)}", where=str(Path.cwd()), fix=fix) from error
+        holder = ""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            entry = json.loads(holder_file.read_text())
+            holder = f" (process {entry['pid']}, since {entry['since']})"
+        raise Busy(f"{what} already{holder}", where=str(Path.cwd()), fix=fix) from error
     try:
         with contextlib.suppress(OSError):  # the holder is only information
-            _holder_file(name).write_text(json.dumps({"pid": os.getpid(), "since": _now()}))
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            holder_file.write_text(json.dumps({"pid": os.getpid(), "since": since}))
         yield
     finally:
         lock.release()
-
-
-def _holder_file(name: str) -> Path:
-    return paths.LOCKS / f"{name}.json"
-
-
-def _holder(name: str) -> str:
-    try:
-        holder = json.loads(_holder_file(name).read_text())
-        return f" (process {holder['pid']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError):
-        return ""
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.audit.subject import Link, Subject, link
+from tasks.model_store.ledger_chain import NO_LEDGER, Claim, claims_of, receipt_of
 from tasks.model_store.ledger_check import findings
-from tasks.model_store.ledger_claims import NO_LEDGER, Claim, claims_of, receipt_of
-from tasks.model_store.ledger_entries import Entry, budget_of, champion_of, counts_all
+from tasks.model_store.ledger_entries import Entry, budget_of, champion_of, counts_all, version_label
 from tasks.model_store.ledger_rules import Finding, receipt_findings
 from tasks.model_store.ledger_witnesses import registry_findings, untagged
 from tasks.runtime.plurals import count_of
@@ -41,12 +41,12 @@ def check_alias(subject: Subject) -> Link:
     champion = champion_of([node.entry for node in subject.chain])
     serving = champion.version if champion else None
     alias = subject.registry.alias("champion")
-    target = f"v{alias}" if alias else "no version"
-    expected = f"v{serving}" if serving else "no version"
-    if alias != serving:
-        detail = f"the registry's alias `champion` points at {target}, the champion in the ledger is {expected}"
-        return Link("alias", False, f"{detail}: the next run sets it back")
-    return Link("alias", True, f"`champion` is {expected}, as in the ledger")
+    expected = version_label(serving)
+    detail = (
+        f"the registry's alias `champion` points at {version_label(alias)}, the champion in the ledger is {expected}"
+    )
+    problems = [f"{detail}: the next run sets it back"] if alias != serving else []
+    return link("alias", problems, f"`champion` is {expected}, as in the ledger")
 
 
 def _receipt_checks(subject: Subject, claims: dict[int, Claim]) -> Iterator[Finding]:

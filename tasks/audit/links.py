@@ -18,7 +18,8 @@ from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of, verify_base
 from tasks.errors import BaseModelError, StropError
 from tasks.runtime.files import content_digest, file_digest
-from tasks.runtime.plugins import PRODUCT, keeping_plugins, loaded_plugins
+from tasks.runtime.plugin_files import PRODUCT
+from tasks.runtime.plugins import keeping_plugins, loaded_plugins
 from tasks.runtime.plurals import count_of
 from tasks.state.verdict import outcome_of
 from tasks.tracking.run_record import flat
@@ -28,38 +29,23 @@ from tasks.vcs.git_objects import LINK
 
 def check_receipt(subject: Subject) -> Link:
     """The receipt in git must be the one that the registry and the ledger name."""
-    digest_in_git = content_digest(subject.receipt)
-    digests = {"the registry": subject.version.tags.get(RECEIPT_TAG)}
-    entry = subject.entry
-    digests["the ledger"] = entry.receipt if entry else None
-    problems = [
-        f"{source} names {(digest or 'none')[:12]}" for source, digest in digests.items() if digest != digest_in_git
-    ]
-    if problems:
-        return Link(
-            "receipt",
-            False,
-            f"{paths.RECEIPT} in {subject.commit[:12]} is {digest_in_git[:12]}, but {'; '.join(problems)}",
-        )
-    return Link("receipt", True, f"{digest_in_git[:12]}, the same in git, registry and ledger")
+    in_git, entry = content_digest(subject.receipt), subject.entry
+    digests = {"the registry": subject.version.tags.get(RECEIPT_TAG), "the ledger": entry.receipt if entry else None}
+    others = [f"{source} names {(digest or 'none')[:12]}" for source, digest in digests.items() if digest != in_git]
+    problem = f"{paths.RECEIPT} in {subject.commit[:12]} is {in_git[:12]}, but {'; '.join(others)}"
+    return link("receipt", [problem] if others else [], f"{in_git[:12]}, the same in git, registry and ledger")
 
 
 def check_commit(subject: Subject) -> Link:
     """The registry must name the commit that the tag points at."""
     registered = subject.version.tags.get(COMMIT_TAG)
     if registered != subject.commit:
-        return Link(
-            "commit",
-            False,
-            f"the tag points at {subject.commit[:12]}, the registry names {(registered or 'none')[:12]}",
-        )
+        detail = f"the tag points at {subject.commit[:12]}, the registry names {(registered or 'none')[:12]}"
+        return Link("commit", False, detail)
     parent = next(iter(subject.objects.commit(subject.commit).parents), "none")
     if parent != subject.receipt["commit"]:
-        return Link(
-            "commit",
-            False,
-            f"its parent is {parent[:12]}, but the receipt has {subject.receipt['commit'][:12]}",
-        )
+        detail = f"its parent is {parent[:12]}, but the receipt has {subject.receipt['commit'][:12]}"
+        return Link("commit", False, detail)
     return Link("commit", True, f"{subject.commit[:12]}, parent {parent[:12]}")
 
 

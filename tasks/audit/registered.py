@@ -136,13 +136,11 @@ def _values(subject: Subject, run: RunData) -> Iterator[str]:
         elif other := [value for _, value in subject.registry.history(run_id, name) if not _is_same(value, number)]:
             yield f"metric {name} was {other[0]} at some time, not {number}"
     for name, value in subject.registry.model_metrics(subject.version.source):
-        if not _is_same(run.metrics.get(name), value) and not _is_a_point(subject, name, value):
+        if _is_same(run.metrics.get(name), value):
+            continue
+        points = subject.registry.history(run_id, name)  # MLflow may store an earlier point of a curve with the model
+        if not any(_is_same(value, point) for _, point in points):
             yield f"metric {name} of the logged model is {value}, not {run.metrics.get(name)}"
-
-
-def _is_a_point(subject: Subject, name: str, value: float) -> bool:
-    """MLflow may store an earlier point of a curve with the model."""
-    return any(_is_same(value, point) for _, point in subject.registry.history(subject.version.run_id, name))
 
 
 def _curves(subject: Subject, run: RunData) -> Iterator[str]:

@@ -56,11 +56,10 @@ class _Hashes:
         """The hash as in dvc.lock; None where the commit has no such path."""
         if path in self.subject.tree:
             return self._file(path)
-        below = [name for name in self.subject.tree if name.startswith(f"{path}/")]
-        kept = {
-            name.removeprefix(f"{path}/"): name for name in below if not self._is_ignored(name.removeprefix(f"{path}/"))
-        }
-        return folder_hash({relative: self._file(name) for relative, name in kept.items()}) if kept else None
+        names = [name for name in self.subject.tree if name.startswith(f"{path}/")]
+        below = {name.removeprefix(f"{path}/"): name for name in names}
+        kept = {relative: self._file(name) for relative, name in below.items() if not self._is_ignored(relative)}
+        return folder_hash(kept) if kept else None
 
     def _file(self, path: str) -> str:
         file = self.subject.tree[path]

@@ -1,9 +1,15 @@
-"""The base model as a Hugging Face folder on this disk; a GGUF file is converted once per machine, and stored by digest."""
+"""The base model as a Hugging Face folder on this disk; a GGUF file is converted once per machine, and stored by digest.
+
+The machine's folder of converted bases is `$STROP_CACHE/bases`, else `$XDG_CACHE_HOME/strop/bases`, else
+`~/.cache/strop/bases`. A project uses its own .strop/bases if that folder is not writable, or writable by other users.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import stat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +17,6 @@ from typing import Any
 from tasks import paths
 from tasks.base.digests import cached_digests
 from tasks.base.pin import BaseRecord, verify_base
-from tasks.base.shared import bases_folders, report_own_folder, why_untrusted
 from tasks.base.staging import staging_folder
 from tasks.errors import BaseModelError, one_line
 from tasks.runtime.files import content_digest, file_digest, read_json, write_json
@@ -22,6 +27,8 @@ CONVERTER = 1
 """Increase it when `_write` writes other bytes for the same file."""
 DIGESTS = "strop-digests.json"
 """In a converted folder: name → sha256 of each of its files."""
+CACHE = "STROP_CACHE"
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def base_folder(record: BaseRecord) -> Path:
@@ -70,7 +77,7 @@ def _problem_of(bases: Path, name: str) -> str | None:
     folder = bases / name
     if not (folder / DIGESTS).is_file():
         return ""
-    if bases != paths.BASES and (reason := why_untrusted(folder)):
+    if bases != paths.BASES and (reason := _why_untrusted(folder)):
         return f"{folder} {reason}"
     try:
         expected: dict[str, str] = read_json(folder / DIGESTS)
@@ -104,7 +111,7 @@ def _convert(gguf: Path, record: BaseRecord, folders: list[Path]) -> Path:
             if bases == paths.BASES:
                 raise
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-            report_own_folder(f"{bases} cannot be written ({reason})")
+            _report_own_folder(f"{bases} cannot be written ({reason})")
     raise AssertionError("the project's own folder is the last")
 
 
@@ -142,3 +149,41 @@ def _write(model: Any, tokenizer: Any, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / DIGESTS, {path.name: file_digest(path) for path in sorted(folder.iterdir())})
+
+
+def bases_folders() -> list[Path]:
+    """The folders of converted bases: the machine's, if it can be used, then the project's own."""
+    try:
+        folder = _shared_folder()
+        for path in (folder.parent, folder):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        _report_own_folder(f"the cache of this machine cannot be used ({reason}; {CACHE} names another folder)")
+        return [paths.BASES]
+    for path in (folder.parent, folder):
+        if reason := _why_untrusted(path):
+            _report_own_folder(f"{path} {reason}")
+            return [paths.BASES]
+    return [folder, paths.BASES]
+
+
+def _why_untrusted(folder: Path) -> str | None:
+    """Why another user may have written into the folder; None if none can have."""
+    status = folder.stat()
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        return "belongs to another user"
+    if os.name == "posix" and status.st_mode & OTHERS_WRITE:
+        return "is writable by other users (fix: chmod go-w)"
+    return None
+
+
+def _report_own_folder(reason: str) -> None:
+    logger.warning(f"base: {reason}: the converted base is stored in {paths.BASES} of this project instead")
+
+
+def _shared_folder() -> Path:
+    if configured := os.environ.get(CACHE):
+        return Path(configured).expanduser().absolute() / "bases"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the XDG specification ignores relative paths
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "strop" / "bases"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tasks import paths
-from tasks.runtime.files import file_digest, read_json, write_json
+from tasks.runtime.files import file_digest, read_object, write_json
 
 STAT_CACHE = paths.CACHE / "base-files.json"
 """Caches digests by size, times and inode."""
@@ -15,11 +14,7 @@ STAT_CACHE = paths.CACHE / "base-files.json"
 def cached_digests(files: dict[str, Path], *, trusts_times: bool = True) -> dict[str, str]:
     """Name → sha256. A file with unchanged size, times and inode is not read again: the time of an inode's last change cannot be
     set back."""
-    try:
-        stored: Any = read_json(STAT_CACHE)
-    except (FileNotFoundError, ValueError):
-        stored = {}
-    stored = stored if isinstance(stored, dict) else {}
+    stored = read_object(STAT_CACHE)
     digests, entries = {}, dict(stored)
     for name, path in files.items():
         if not path.is_file():

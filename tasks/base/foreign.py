@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks import paths
 from tasks.errors import BaseModelError
-from tasks.runtime.files import file_digest, read_json
+from tasks.runtime.files import file_digest, read_json, read_object
 
 CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -68,10 +68,7 @@ def require_no_pickles(names: Iterable[str], where: str) -> None:
 
 def _code_references(path: Path) -> list[str]:
     """The custom classes that a configuration names in `auto_map`."""
-    try:
-        auto_map = read_json(path).get("auto_map")
-    except (OSError, ValueError, AttributeError):
-        return []
+    auto_map = read_object(path).get("auto_map")
     values: list[Any] = list(auto_map.values()) if isinstance(auto_map, dict) else [auto_map]
     references = [entry for value in values for entry in (value if isinstance(value, list) else [value])]
     return [reference for reference in references if isinstance(reference, str)]
@@ -81,7 +78,4 @@ def _is_supported(folder: Path) -> bool:
     """Does transformers itself support models of this type?"""
     from transformers import CONFIG_MAPPING
 
-    try:
-        return read_json(folder / "config.json").get("model_type") in CONFIG_MAPPING
-    except (OSError, ValueError, AttributeError):
-        return False
+    return read_object(folder / "config.json").get("model_type") in CONFIG_MAPPING

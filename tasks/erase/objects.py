@@ -101,7 +101,8 @@ def datasets_with_rows(repo: Repo, plan: Plan) -> set[str]:
 
 
 def _commits() -> list[str]:
-    return git.commits_that_changed([paths.DVC_LOCK, paths.RAW_DVC])
+    """Every commit reachable from any ref that changed an output."""
+    return git.run("rev-list", "--all", "--", str(paths.DVC_LOCK), str(paths.RAW_DVC)).split()
 
 
 def _referenced(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str]]:
@@ -131,9 +132,13 @@ def _referenced(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str
             has_row[curated] = any(_has_row(path, plan) for path in curated_parts)
         outputs = {md5: name for path in BY_VERSION for name, md5 in files_of(hashes.get(path.as_posix()))}
         # dataset and rendered rows of one dvc.lock may be from different runs, so both are checked
-        includes_row = has_row[curated] or any(
-            _may_have_row(odb, md5, plan) for md5, name in outputs.items() if _has_row_ids(name)
-        )
+        # row ids are in ids.npy and in parquet files; test rows and predictions are not in a subfolder
+        with_ids = [
+            md5
+            for md5, name in outputs.items()
+            if Path(name).name == IDS or ("/" in name and name.endswith(".parquet"))
+        ]
+        includes_row = has_row[curated] or any(_may_have_row(odb, md5, plan) for md5 in with_ids)
         rendered = paths.RENDERED.as_posix()
         versions.append(RenderedFiles(dict(files_of(hashes.get(rendered))), includes_row))
         elsewhere |= {md5 for path, digest in hashes.items() if path != rendered for _, md5 in files_of(digest)}
@@ -143,11 +148,6 @@ def _referenced(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str
             }
     labels, of_labels = label_files_to_remove(odb, versions, plan)
     return names, by_version | (of_labels - elsewhere), labels
-
-
-def _has_row_ids(name: str) -> bool:
-    """Whether a file of rendered rows has row ids. Test rows and predictions are not in a subfolder."""
-    return Path(name).name == IDS or (name.endswith(".parquet") and "/" in name)
 
 
 def _may_have_row(odb: Any, md5: str, plan: Plan) -> bool:

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.base.digests import cached_digests
-from tasks.base.hub import newest_revision
-from tasks.base.pin import locate_files
+from tasks.base.files import locate_files, newest_revision
 from tasks.base.settings import is_folder
 from tasks.errors import BaseModelError, ConfigError
 from tasks.evaluate.predictions import Row

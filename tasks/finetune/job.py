@@ -20,8 +20,7 @@ from tasks.finetune.failures import train_with_oom_retries
 from tasks.finetune.loop.progress_callback import write_curves
 from tasks.finetune.loop.thread_log import AdjustThreads, training_name
 from tasks.finetune.loop.train import train
-from tasks.finetune.model.gather_model import gather_full_model, sharding_strategy
-from tasks.finetune.model.save import save_model
+from tasks.finetune.model.save import gather_full_model, save_model, sharding_strategy
 from tasks.finetune.process_group import barrier, is_rank_zero, world_size
 from tasks.finetune.search.trial import Trial, begin_trial
 from tasks.finetune.settings import TrainingSettings

@@ -19,20 +19,8 @@ MODEL_KINDS: dict[Head, str] = {"none": "generates", "labels": "classifies", "re
 """The kind of a model with this head, as `tasks.base.model_kind.kind_of_model` reads it from a folder."""
 
 
-def _one(_: Any) -> int:
-    return 1
-
-
 def _two(_: Any) -> int:
     return 2
-
-
-def _zero(_: Any) -> int:
-    return 0
-
-
-def _never(_: Any) -> bool:
-    return False
 
 
 def _always(_: Any) -> bool:
@@ -77,11 +65,11 @@ class ObjectiveSpec:
     """The values of these fields. Without it, values under `finetune.trainer` are checked by the training, not before the run."""
     extra_passes: int = 0
     """Additional forward passes a step, for the count of FLOPs."""
-    has_reference_model: Callable[[Any], bool] = _never
+    has_reference_model: Callable[[Any], bool] = lambda training: False
     """Is a copy of the start weights in memory? These four fields are for the estimate of memory."""
-    sequences: Callable[[Any], int] = _one
+    sequences: Callable[[Any], int] = lambda training: 1
     """Sequences of a row in a forward pass: two for a pair."""
-    sampled_tokens: Callable[[Any], int] = _zero
+    sampled_tokens: Callable[[Any], int] = lambda training: 0
     """Maximum tokens that it samples per sequence."""
 
     def __post_init__(self) -> None:
@@ -92,17 +80,12 @@ class ObjectiveSpec:
                 raise ConfigError(f"`{name}` of the objective is {unknown[0]!r}; it may be {', '.join(known[name])}")
 
 
-_TRL = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "max_length")
-_GENERATION = ("num_generations", "num_generations_eval", "max_completion_length", "generation_batch_size")
 _PREFERENCE_REJECTS: tuple[Rejected, ...] = ("method: prompt", "loss_on: all", "neftune_alpha", "label_smoothing")
 
 
 def _invalid_teacher(training: Any) -> str | None:
-    if training.distill.teacher is None:
-        return (
-            "objective: distill needs a teacher; name one in distill.teacher: champion, a version's number, or a folder"
-        )
-    return None
+    fix = "name one in distill.teacher: champion, a version's number, or a folder"
+    return f"objective: distill needs a teacher; {fix}" if training.distill.teacher is None else None
 
 
 def _invalid_dpo_smoothing(training: Any) -> str | None:
@@ -123,74 +106,27 @@ def _invalid_kto_batch(training: Any) -> str | None:
     return None
 
 
-def _checkpointing_fields(training: Any) -> dict[str, Any]:
-    checkpointing = training.gradient_checkpointing
-    return {
-        "gradient_checkpointing": checkpointing,  # TRL's default is True
-        "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
+def _trl(trainer_class: tuple[str, str], **values: Any) -> dict[str, Any]:
+    """The fields of a spec about one of TRL's trainers.
+
+    Args:
+        trainer_class: module and class of the trainer's arguments.
+        values: field of that class → its value, or a function of the settings.
+    """
+    values = {
+        "gradient_checkpointing": lambda training: training.gradient_checkpointing,  # TRL's default is True
+        "gradient_checkpointing_kwargs": lambda t: {"use_reentrant": False} if t.gradient_checkpointing else None,
+        **values,
     }
 
+    def field_values(training: Any) -> dict[str, Any]:
+        return {name: value(training) if callable(value) else value for name, value in values.items()}
 
-def _dpo_fields(training: Any) -> dict[str, Any]:
-    return {
-        **_checkpointing_fields(training),
-        "max_length": None,  # no truncation
-        "beta": training.preference.beta,
-        "loss_type": training.preference.loss,
-        "label_smoothing": training.label_smoothing,
-        "precompute_ref_log_probs": False,
-    }
+    return {"arguments": trainer_class, "sets": tuple(values), "field_values": field_values}
 
 
-def _orpo_fields(training: Any) -> dict[str, Any]:
-    return {
-        **_checkpointing_fields(training),
-        "max_length": 1 << 20,
-        "beta": training.preference.beta,
-        "disable_dropout": False,
-    }
-
-
-def _kto_fields(training: Any) -> dict[str, Any]:
-    return {
-        **_checkpointing_fields(training),
-        "max_length": None,
-        "beta": training.kto.beta,
-        "desirable_weight": training.kto.desirable_weight,
-        "undesirable_weight": training.kto.undesirable_weight,
-        "precompute_ref_log_probs": False,
-        "train_sampling_strategy": "sequential",
-    }
-
-
-def _reward_fields(training: Any) -> dict[str, Any]:
-    return {**_checkpointing_fields(training), "max_length": None, "disable_dropout": False}
-
-
-def _grpo_fields(training: Any) -> dict[str, Any]:
-    grpo = training.grpo
-    answers_at_once = training.micro_batch_rows * grpo.answers
-    return {
-        **_checkpointing_fields(training),
-        "beta": grpo.beta,
-        "temperature": grpo.temperature,
-        "num_generations": grpo.answers,
-        "num_generations_eval": 1,
-        "max_completion_length": grpo.max_answer_tokens,
-        "reward_weights": [reward.weight for reward in grpo.rewards],
-        "per_device_train_batch_size": answers_at_once,
-        "per_device_eval_batch_size": answers_at_once,
-        "steps_per_generation": None,  # generate once per step, so that no checkpoint separates answers from their update
-        "generation_batch_size": None,
-        "num_iterations": 1,
-        "disable_dropout": True,
-        "generation_kwargs": {"use_cache": True},
-        "log_completions": False,
-    }
-
-
-def _reward_models(training: Any) -> list[str]:
-    return [reward.model for reward in training.grpo.rewards if reward.model]
+def _answers_at_once(training: Any) -> int:
+    return int(training.micro_batch_rows * training.grpo.answers)
 
 
 OBJECTIVES: PluginTable[ObjectiveSpec] = PluginTable(
@@ -206,22 +142,30 @@ OBJECTIVES: PluginTable[ObjectiveSpec] = PluginTable(
             loss_settings=("label_smoothing",),
             rejects=("method: prompt", "loss_on: all", "neftune_alpha", "dropout"),
             check=_invalid_dpo_smoothing,
-            arguments=("trl", "DPOConfig"),
-            sets=(*_TRL, "beta", "loss_type", "label_smoothing", "precompute_ref_log_probs"),
-            field_values=_dpo_fields,
             extra_passes=1,  # of the reference model
             has_reference_model=_always,
             sequences=_two,
+            **_trl(
+                ("trl", "DPOConfig"),
+                max_length=None,  # no truncation
+                beta=lambda training: training.preference.beta,
+                loss_type=lambda training: training.preference.loss,
+                label_smoothing=lambda training: training.label_smoothing,
+                precompute_ref_log_probs=False,
+            ),
         ),
         "orpo": ObjectiveSpec(
             "tasks.finetune.objectives.preferences",
             "pairs",
             section="preference",
             rejects=_PREFERENCE_REJECTS,
-            arguments=("trl.experimental.orpo", "ORPOConfig"),
-            sets=(*_TRL, "beta", "disable_dropout"),
-            field_values=_orpo_fields,
             sequences=_two,
+            **_trl(
+                ("trl.experimental.orpo", "ORPOConfig"),
+                max_length=1 << 20,
+                beta=lambda training: training.preference.beta,
+                disable_dropout=False,
+            ),
         ),
         "kto": ObjectiveSpec(
             "tasks.finetune.objectives.preferences",
@@ -229,24 +173,25 @@ OBJECTIVES: PluginTable[ObjectiveSpec] = PluginTable(
             section="kto",
             rejects=(*_PREFERENCE_REJECTS, "dropout"),
             check=_invalid_kto_batch,
-            arguments=("trl", "KTOConfig"),
-            sets=(
-                *(*_TRL, "beta", "desirable_weight", "undesirable_weight", "precompute_ref_log_probs"),
-                "train_sampling_strategy",
-            ),
-            field_values=_kto_fields,
             extra_passes=3,  # of the reference model, and of both models for answers to other prompts
             has_reference_model=_always,
+            **_trl(
+                ("trl", "KTOConfig"),
+                max_length=None,
+                beta=lambda training: training.kto.beta,
+                desirable_weight=lambda training: training.kto.desirable_weight,
+                undesirable_weight=lambda training: training.kto.undesirable_weight,
+                precompute_ref_log_probs=False,
+                train_sampling_strategy="sequential",
+            ),
         ),
         "reward": ObjectiveSpec(
             "tasks.finetune.objectives.reward_model",
             "ranked",
             head="reward",
             rejects=_PREFERENCE_REJECTS,
-            arguments=("trl", "RewardConfig"),
-            sets=(*_TRL, "disable_dropout"),
-            field_values=_reward_fields,
             sequences=_two,
+            **_trl(("trl", "RewardConfig"), max_length=None, disable_dropout=False),
         ),
         "grpo": ObjectiveSpec(
             "tasks.finetune.objectives.grpo",
@@ -254,22 +199,27 @@ OBJECTIVES: PluginTable[ObjectiveSpec] = PluginTable(
             has_valid_loss=False,
             section="grpo",
             rejects=(*_PREFERENCE_REJECTS, "dropout", "early_stopping_patience"),
-            models=_reward_models,
-            arguments=("trl", "GRPOConfig"),
-            sets=(
-                *("gradient_checkpointing", "gradient_checkpointing_kwargs", "beta", "temperature", *_GENERATION),
-                *(
-                    "reward_weights",
-                    "per_device_train_batch_size",
-                    "per_device_eval_batch_size",
-                    "steps_per_generation",
-                ),
-                *("num_iterations", "disable_dropout", "generation_kwargs", "log_completions"),
-            ),
-            field_values=_grpo_fields,
+            models=lambda training: [reward.model for reward in training.grpo.rewards if reward.model],
             has_reference_model=lambda training: training.grpo.beta > 0,
             sequences=lambda training: int(training.grpo.answers),
             sampled_tokens=lambda training: int(training.grpo.max_answer_tokens),
+            **_trl(
+                ("trl", "GRPOConfig"),
+                beta=lambda training: training.grpo.beta,
+                temperature=lambda training: training.grpo.temperature,
+                num_generations=lambda training: training.grpo.answers,
+                num_generations_eval=1,
+                max_completion_length=lambda training: training.grpo.max_answer_tokens,
+                reward_weights=lambda training: [reward.weight for reward in training.grpo.rewards],
+                per_device_train_batch_size=_answers_at_once,
+                per_device_eval_batch_size=_answers_at_once,
+                steps_per_generation=None,  # generate once per step: no checkpoint separates answers from their update
+                generation_batch_size=None,
+                num_iterations=1,
+                disable_dropout=True,
+                generation_kwargs={"use_cache": True},
+                log_completions=False,
+            ),
         ),
         "distill": ObjectiveSpec(
             "tasks.finetune.objectives.distill",

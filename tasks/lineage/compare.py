@@ -27,7 +27,7 @@ from tasks.lineage.run_predictions import SEE_VERSIONS, Model, read_pair, resolv
 from tasks.lineage.version_data import NOW, commit_at
 from tasks.runtime.redaction.known import redact_values
 from tasks.scoring import statistics
-from tasks.scoring.paired_rows import FIRST, OUTCOMES, Outcome, Pairing, outcomes_of, pair_rows, scores_of
+from tasks.scoring.paired_rows import FIRST, OUTCOMES, Outcome, outcomes_of, pair_rows, scores_of
 from tasks.scoring.statistics import Interval
 from tasks.vcs import git
 from tasks.vcs.dvc_files import parse_yaml
@@ -111,7 +111,11 @@ def compare(
     name = config.register_.model_name
     models = resolve(name, first), resolve(name, second)
     pairing = pair_rows(*read_pair(name, *models))
-    rows = select(_common_rows(pairing, models), where, family)
+    if not pairing.rows.num_rows:
+        what = f"have no test row in common ({pairing.only_first:,} and {pairing.only_second:,} rows)"
+        fix = f"Compare versions of nearer runs ({SEE_VERSIONS[0].lower()}{SEE_VERSIONS[1:]})"
+        raise DataError(what, where=" and ".join(model.label for model in models), fix=fix)
+    rows = select(pairing.rows, where, family)
     parameters, data, problem = recipe_and_data(name, *models)
     return Comparison(
         *models,
@@ -124,14 +128,6 @@ def compare(
         data,
         problem,
     )
-
-
-def _common_rows(pairing: Pairing, models: tuple[Model, Model]) -> pa.Table:
-    if pairing.rows.num_rows:
-        return pairing.rows
-    what = f"have no test row in common ({pairing.only_first:,} and {pairing.only_second:,} rows)"
-    fix = f"Compare versions of nearer runs ({SEE_VERSIONS[0].lower()}{SEE_VERSIONS[1:]})"
-    raise DataError(what, where=" and ".join(model.label for model in models), fix=fix)
 
 
 def select(rows: pa.Table, where: str, family: str) -> pa.Table:
@@ -243,13 +239,11 @@ def _params(name: str, model: Model) -> dict[str, Any]:
         of_run = paths.WORK / paths.PARAMS
         content = (of_run if of_run.is_file() else paths.PARAMS).read_bytes()
     try:
-        params: dict[str, Any] = redact_values(parse_yaml(content or b""))
+        return dict(redact_values(parse_yaml(content or b"")))
     except ValueError as error:
         raise DataError(f"{paths.PARAMS} cannot be read ({error})", where=model.label) from error
-    return params
 
 
 def _dataset(name: str, model: Model) -> str | None:
-    if model.version is None:
-        return dataset_version()
-    return output_hash(paths.CURATED, commit_at(name, str(model.version)))
+    commit = commit_at(name, str(model.version)) if model.version else None
+    return output_hash(paths.CURATED, commit) if commit else dataset_version()

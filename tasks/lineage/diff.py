@@ -103,14 +103,12 @@ def _keyed(part: Part | None) -> dict[int, tuple[str, str]]:
     if part is None:
         return {}
     rows = part.rows.select(["index", "split", *CLEANED_FIELDS]).to_pylist()
-    return {
-        row["index"]: (row["split"], content_digest([row[name] for name in CLEANED_FIELDS]) if _is_edited(row) else "")
-        for row in rows
+    edited = {row["index"]: [row[name] for name in CLEANED_FIELDS] for row in rows}
+    digests = {
+        index: content_digest(texts) if any(text is not None for text in texts) else ""
+        for index, texts in edited.items()
     }
-
-
-def _is_edited(row: dict[str, Any]) -> bool:
-    return any(row[name] is not None for name in CLEANED_FIELDS)
+    return {row["index"]: (row["split"], digests[row["index"]]) for row in rows}
 
 
 def _texts(part: Part | None, indices: Iterable[int]) -> list[dict[str, Any]]:

@@ -99,10 +99,6 @@ def _count(row: Mapping[str, Any], counts: dict[str, Counter[str]]) -> None:
     counts["language"][row["language"]] += 1
 
 
-def _has_labels(outputs: Counter[str]) -> bool:
-    return len(outputs) <= MOST_LABELS and outputs.total() >= LEAST_ROWS_A_LABEL * len(outputs)
-
-
 def length_bin(segments: int) -> str:
     """The bin of a length; bin limits double: `8-15`."""
     if segments < 1:
@@ -120,7 +116,8 @@ def compare(before: dict[str, Profile], after: dict[str, Profile]) -> list[Drift
     for family in sorted(before.keys() & after.keys()):
         for what in MEASURES:
             old, new = before[family].counts[what], after[family].counts[what]
-            if what != "label" or _has_labels(old):
+            has_labels = len(old) <= MOST_LABELS and old.total() >= LEAST_ROWS_A_LABEL * len(old)
+            if what != "label" or has_labels:
                 drifts.append(_drift(family, what, old, new))
     return sorted(drifts, key=lambda drift: (-drift.psi, drift.family, drift.what))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tasks.lineage.drift import Drift
 from tasks.runtime.files import replacing
-from tasks.runtime.plot_style import FONTS
+from tasks.runtime.plot_style import STYLE
 from tasks.runtime.visible_text import printable
 
 if TYPE_CHECKING:
@@ -30,15 +30,6 @@ BAR, ABOVE, BELOW, LEGEND = 0.2, 0.45, 0.35, 0.35
 """Height of a bin, of the space above and below the bars, and of the legend, in inches."""
 BEFORE, AFTER = "#9aa3ad", "#dd6b20"
 INK = {"steady": "#2d3339", "minor": "#b7791f", "major": "#c53030"}
-STYLE = {
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.family": "sans-serif",
-    "font.sans-serif": FONTS,
-    "font.size": 8,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "strop",
-}
 
 
 def draw_drift(drifts: Sequence[Drift], names: tuple[str, str], path: Path) -> None:
@@ -55,7 +46,7 @@ def draw_drift(drifts: Sequence[Drift], names: tuple[str, str], path: Path) -> N
     shown = [(drift, _bins(drift)) for drift in drifts[:MOST_PANELS]]
     lines = [shown[at : at + 2] for at in range(0, len(shown), 2)]
     heights = [ABOVE + BELOW + BAR * max(len(bins) for _, bins in line) for line in lines]
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context({**STYLE, "font.size": 8}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the viewer's fonts have the glyph
         tall = LEGEND + sum(heights)
         figure = Figure(figsize=(2 * WIDTH, tall), facecolor="white")

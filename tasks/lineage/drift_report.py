@@ -1,23 +1,36 @@
-"""The drift between two dataset versions, with the shares of refused and dropped rows: numbers and a plot."""
+"""The drift between two dataset versions, with the shares of refused and dropped rows: numbers and a plot. A run reports the drift
+from the data of the round's champion: data/reports/drift.json and drift.svg, once per dataset.
+
+That is no DVC stage: only a limit on `drift.max_psi` in the gate's policy depends on it, and the champion's data come from its
+version commit. It never fails a run: an error is recorded and printed, and the next run measures again.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tasks import paths
+from tasks.errors import StropError
 from tasks.lineage.drift import compare, profile
 from tasks.lineage.drift_plot import draw_drift
 from tasks.lineage.sample import draw_sample
-from tasks.lineage.version_data import NOW, parts_of
+from tasks.lineage.version_data import NOW, commit_at, parts_of
 from tasks.model_store.ledger import champion_of, read_ledger
-from tasks.runtime.files import read_json, write_json
+from tasks.runtime.files import content_digest, read_json, read_object, write_json
+from tasks.state.data_drift import report_digests
+from tasks.state.round import read_round
+from tasks.vcs.dvc_outputs import dataset_version, output_hash
+
+logger = logging.getLogger(__name__)
 
 FOLDER = paths.REPORTS / "drift"
 """The report of `strop data drift`; the flow's own report is paths.DRIFT."""
 MOVED = 5
 """Number of most changed bins in the report."""
+NO_CHAMPION, SAME_DATA, MEASURED, NOT_MEASURED = "no champion", "same data", "measured", "not measured"
 
 
 def champion_name(model: str) -> str | None:
@@ -82,3 +95,57 @@ def _shares(old: set[str], new: set[str]) -> dict[str, dict[str, float]]:
 
 def _by_batch(report: Path) -> dict[str, dict[str, Any]]:
     return {entry["batch"]: entry for entry in read_json(report)["batches"]} if report.exists() else {}
+
+
+def report_against_champion(model: str) -> dict[str, Any]:
+    """The content of drift.json: `state`, `dataset`, `champion` and, if the drift was measured, `measured`."""
+    try:
+        facts = _cached_report() or _measure(model)
+    except Exception as error:  # a report must not stop the training that follows  # noqa: BLE001
+        message = str(error) if isinstance(error, StropError) else f"{type(error).__name__}: {error}"
+        facts = {"state": NOT_MEASURED, "dataset": dataset_version(), "champion": None, "problem": message}
+    if facts["state"] != MEASURED:
+        paths.DRIFT_PLOT.unlink(missing_ok=True)
+    write_json(paths.DRIFT, facts)
+    if line := _log_line(facts):
+        logger.info(f"drift: {line}")
+    return facts
+
+
+def _measure(model: str) -> dict[str, Any]:
+    champion = read_round().champion
+    facts: dict[str, Any] = {"dataset": dataset_version(), "champion": None, "made_of": _inputs_digest()}
+    facts["reports"] = report_digests()
+    if champion is None:
+        return facts | {"state": NO_CHAMPION}
+    facts["champion"] = champion.version
+    version = f"v{champion.version}"
+    if output_hash(paths.CURATED, commit_at(model, version)) == facts["dataset"]:
+        return facts | {"state": SAME_DATA}
+    return facts | {"state": MEASURED, "measured": measure_drift(model, version, NOW, paths.DRIFT_PLOT)}
+
+
+def _cached_report() -> dict[str, Any] | None:
+    """The report of an earlier run, if it has the same inputs."""
+    facts = read_object(paths.DRIFT)
+    is_there = facts.get("state") != MEASURED or paths.DRIFT_PLOT.exists()
+    is_current = facts.get("made_of") == _inputs_digest() and facts.get("reports") == report_digests()
+    return facts if is_there and is_current else None
+
+
+def _inputs_digest() -> str:
+    """Digest of the inputs of the report."""
+    champion = read_round().champion
+    return content_digest([dataset_version(), champion.weights_digest if champion else None, *report_digests()])
+
+
+def _log_line(facts: dict[str, Any]) -> str:
+    """The log line, or "" where there is nothing to compare."""
+    if facts["state"] == NOT_MEASURED:
+        return f"not measured: {facts['problem']}"
+    if facts["state"] != MEASURED or not facts["measured"]["drift"]:
+        return ""
+    moved = [entry for entry in facts["measured"]["drift"] if entry["level"] != "steady"]
+    shown = [f"{entry['family']} {entry['what']} PSI {entry['psi']:.2f} ({entry['level']})" for entry in moved[:3]]
+    more = [f"{len(moved) - 3} more"] if len(moved) > 3 else []
+    return f"from the data of v{facts['champion']}: {' · '.join([*shown, *more]) or 'steady'}"

@@ -29,8 +29,9 @@ from tasks.model_store.ledger_entries import champion_of as champion_of
 from tasks.model_store.ledger_entries import champions_of as champions_of
 from tasks.model_store.ledger_entries import counts_all as counts_all
 from tasks.model_store.ledger_entries import judgement_of as judgement_of
+from tasks.model_store.ledger_entries import version_label as version_label
 from tasks.model_store.ledger_entries import version_named as version_named
-from tasks.runtime.files import canonical_json, read_json, write_json
+from tasks.runtime.files import canonical_json, read_object, write_json
 from tasks.vcs import git
 from tasks.vcs.git_objects import Objects
 
@@ -70,7 +71,8 @@ def append_entry(model: str, entry: Entry, expected_length: int) -> str:
             f"has {length} entries, not {expected_length}", where=ref, fix="See `strop history`, then repeat"
         )
     subject = f"{entry.kind} {model} v{entry.version}"
-    commit = git.make_commit(git.empty_tree(), f"{subject}\n\n{canonical_json(asdict(entry))}\n", parent=head)
+    empty_tree = git.run("mktree", stdin="").strip()
+    commit = git.make_commit(empty_tree, f"{subject}\n\n{canonical_json(asdict(entry))}\n", parent=head)
     try:
         git.move_ref(ref, commit, expected=head)
     except git.RefMoved as error:
@@ -86,19 +88,12 @@ def is_mirrored(model: str, version: int) -> bool:
 
     Read from a local file, not from the registry: an alias that a person moves later changes nothing here.
     """
-    try:
-        return bool(read_json(MIRRORED).get(model) == version)
-    except (FileNotFoundError, ValueError, AttributeError):
-        return False
+    return bool(read_object(MIRRORED).get(model) == version)
 
 
 def note_mirrored(model: str, version: int) -> None:
     """Records that the alias `champion` was set to this version."""
-    try:
-        versions = dict(read_json(MIRRORED))
-    except (FileNotFoundError, ValueError, TypeError):
-        versions = {}
-    write_json(MIRRORED, {**versions, model: version})
+    write_json(MIRRORED, {**read_object(MIRRORED), model: version})
 
 
 def current_user() -> str:

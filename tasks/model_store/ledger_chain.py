@@ -1,4 +1,5 @@
-"""The ledger as stored in git: every entry is read from the bytes of its commit, from the newest back to the first.
+"""The ledger as stored in git: every entry is read from the bytes of its commit, from the newest back to the first; and the
+version commits, whose messages name an entry and a receipt.
 
     chain = read_chain("strop-model", head, objects)
 
@@ -7,13 +8,16 @@ tasks/model_store/ledger_check.py compares the entries with each other, with tag
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from dataclasses import dataclass, fields
+from typing import Any
 
 from tasks import paths
 from tasks.errors import GitError
 from tasks.model_store.ledger_entries import Entry
-from tasks.runtime.files import read_json, write_json
+from tasks.runtime.files import read_object, write_json
 from tasks.vcs import git
 from tasks.vcs.git_objects import ObjectDamaged, Objects, remedy
 
@@ -22,6 +26,8 @@ LAST_HEADS = paths.CACHE / "ledger.json"
 else is lost with it."""
 FETCH_COMMAND = "git fetch origin --tags 'refs/strop/*:refs/strop/*'"
 FETCH = f"Fetch it from a remote or a clone: {FETCH_COMMAND}"
+NO_LEDGER = "none"
+_LINE = re.compile(r"^(receipt|ledger) ([0-9a-f]+|none)$", re.MULTILINE)
 
 
 class LedgerBroken(GitError):
@@ -51,6 +57,16 @@ class Refs:
     tagged: frozenset[int]
     last_seen: tuple[bool, str | None] = (False, None)
     """The result of `last_seen_head`."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The content of a version commit's message."""
+
+    commit: str
+    receipt: str | None = None
+    head: str | None = None
+    """The newest ledger entry at the time of registration, `none`, or None where it was not recorded."""
 
 
 def ledger_ref(model: str) -> str:
@@ -99,6 +115,34 @@ def read_chain(model: str, head: str | None, objects: Objects, is_long: bool = F
     return chain[::-1]
 
 
+def version_message(subject: str, receipt: str, head: str | None) -> str:
+    """The message of a version commit: it pins the ledger as it was at registration."""
+    return f"{subject}\n\nreceipt {receipt}\nledger {head or NO_LEDGER}\n"
+
+
+def claims_of(refs: Refs, objects: Objects) -> dict[int, Claim]:
+    """Version → the content of its commit's message. Raises ObjectDamaged."""
+    return {version: _claim(oid, objects) for version, oid in sorted(refs.versions.items())}
+
+
+def _claim(oid: str, objects: Objects) -> Claim:
+    commit = objects.commit(oid)
+    lines = dict(_LINE.findall(commit.message))
+    return Claim(commit.oid, lines.get("receipt"), lines.get("ledger"))
+
+
+def receipt_of(commit: str, objects: Objects) -> dict[str, Any] | None:
+    """The receipt in a version commit. Raises ObjectDamaged where it cannot be read."""
+    blob = objects.find(f"{commit}:{paths.RECEIPT.as_posix()}")
+    if blob is None:
+        return None
+    try:
+        receipt: dict[str, Any] = json.loads(blob.data)
+    except (ValueError, RecursionError) as error:
+        raise ObjectDamaged(blob.oid, f"is no receipt ({error})") from error
+    return receipt
+
+
 def broken_ledger(model: str, what: str, fix: str | None = None) -> LedgerBroken:
     """The error for an inconsistent ledger. The fix forces its ref: git refuses a history that does not extend the local one."""
     ref = ledger_ref(model)
@@ -109,26 +153,16 @@ def broken_ledger(model: str, what: str, fix: str | None = None) -> LedgerBroken
 
 def last_seen_head(model: str) -> tuple[bool, str | None]:
     """Whether this clone has read the ledger before, and the newest entry at that time."""
-    try:
-        heads = read_json(LAST_HEADS)
-        return model in heads, heads.get(model)
-    except (OSError, ValueError, TypeError, AttributeError):
-        return False, None
+    heads = read_object(LAST_HEADS)
+    return model in heads, heads.get(model)
 
 
 def save_head(model: str, head: str | None) -> None:
     """Saves the newest entry as seen; on a read-only disk nothing is saved."""
     if last_seen_head(model) == (True, head):
         return
-    try:
-        content = read_json(LAST_HEADS)
-        heads = dict(content) if isinstance(content, dict) else {}
-    except (OSError, ValueError):
-        heads = {}
-    try:
-        write_json(LAST_HEADS, {**heads, model: head})
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        write_json(LAST_HEADS, {**read_object(LAST_HEADS), model: head})
 
 
 def _entry(model: str, message: str, oid: str) -> Entry:
@@ -144,6 +178,6 @@ def _entry(model: str, message: str, oid: str) -> Entry:
 
 
 def _fix_for(oid: str) -> str:
-    if git.is_shallow():
+    if git.run("rev-parse", "--is-shallow-repository").strip() == "true":
         return "This clone is shallow: git fetch --unshallow origin --tags 'refs/strop/*:refs/strop/*'"
     return remedy(oid)

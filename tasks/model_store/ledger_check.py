@@ -5,7 +5,7 @@ receipts that name an entry, and with the newest entry that this clone has seen.
 
 The audit also checks every receipt (`receipt_findings`) and the registry. docs/decisions/0018-ledger-anchors.md.
 
-Imports go one way: ledger_claims.py (the messages of version commits), ledger_rules.py (the rules for entries),
+Imports go one way: ledger_chain.py (entries and version commits), ledger_rules.py (the rules for entries),
 ledger_witnesses.py (tags, this clone and the registry), and this module, which runs them.
 """
 
@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain as chain_iterables
 
-from tasks.model_store.ledger_chain import ChainNode, Refs, broken_ledger, read_chain, read_refs, save_head
-from tasks.model_store.ledger_claims import claims_of
+from tasks.model_store.ledger_chain import ChainNode, Refs, broken_ledger, claims_of, read_chain, read_refs, save_head
 from tasks.model_store.ledger_entries import champions_of
 from tasks.model_store.ledger_rules import Finding, anchor_findings, order_findings, receipt_findings
 from tasks.model_store.ledger_witnesses import last_seen_findings, missing_findings, ref_findings

@@ -82,6 +82,11 @@ def version_named(entries: list[Entry], name: str) -> Entry | None:
     return judgement_of(entries, int(number)) if number.isdecimal() else None
 
 
+def version_label(version: int | None) -> str:
+    """`v3`, or `no version`, in messages."""
+    return f"v{version}" if version else "no version"
+
+
 class Budget(NamedTuple):
     """What earlier verdicts have used of the test set."""
 

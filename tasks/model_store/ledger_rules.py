@@ -10,8 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks import paths
-from tasks.model_store.ledger_chain import FETCH, ChainNode, LedgerBroken, ledger_ref, read_chain
-from tasks.model_store.ledger_claims import NO_LEDGER, Claim, receipt_of
+from tasks.model_store.ledger_chain import (
+    FETCH,
+    NO_LEDGER,
+    ChainNode,
+    Claim,
+    LedgerBroken,
+    ledger_ref,
+    read_chain,
+    receipt_of,
+)
 from tasks.model_store.ledger_entries import Entry, champions_of
 from tasks.runtime.files import content_digest
 from tasks.vcs.git_objects import Objects

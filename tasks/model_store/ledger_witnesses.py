@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from tasks import paths
-from tasks.model_store.ledger_chain import FETCH, LAST_HEADS, ChainNode, Refs, last_seen_head, ledger_ref
-from tasks.model_store.ledger_claims import NO_LEDGER, Claim
+from tasks.model_store.ledger_chain import (
+    FETCH,
+    LAST_HEADS,
+    NO_LEDGER,
+    ChainNode,
+    Claim,
+    Refs,
+    last_seen_head,
+    ledger_ref,
+)
 from tasks.model_store.ledger_entries import champions_of
 from tasks.model_store.ledger_rules import Finding, first_difference, fix_by_fetching
-from tasks.runtime.files import content_digest, read_json
+from tasks.runtime.files import content_digest, read_object
 from tasks.vcs.git_objects import Objects
 
 
@@ -25,15 +33,9 @@ def missing_findings(model: str, claims: dict[int, Claim], refs: Refs) -> Iterat
         yield Finding(f"is not here, but the receipt of v{version} names its entry {str(anchor)[:12]}", FETCH)
     with_receipt = [(version, claim) for version, claim in claims.items() if claim.receipt is not None]
     # a registration of the first version may have been killed between tag and entry: then this clone began the ledger
-    if with_receipt and not has_read and with_receipt[-1][1].receipt != _receipt_on_disk():
+    on_disk = content_digest(receipt) if (receipt := read_object(paths.RECEIPT)) else None
+    if with_receipt and not has_read and with_receipt[-1][1].receipt != on_disk:
         yield Finding(f"is not here, but v{with_receipt[-1][0]} of {model} is registered", FETCH)
-
-
-def _receipt_on_disk() -> str | None:
-    try:
-        return content_digest(read_json(paths.RECEIPT))
-    except (OSError, ValueError):
-        return None
 
 
 def last_seen_findings(model: str, chain: list[ChainNode], refs: Refs, objects: Objects) -> Iterator[Finding]:

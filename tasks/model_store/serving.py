@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tasks.model_store.ledger import Entry, champion_of
+from tasks.model_store.ledger import Entry, champion_of, version_label
 from tasks.model_store.ledger_chain import FETCH_COMMAND, ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_witnesses import registry_findings
@@ -50,7 +50,7 @@ class Serving:
             return None
         if self.registry.problem is not None:
             return f"Cannot check the registry's alias `champion`: {self.registry.problem}"
-        champion = f"{_label(self._version)} is the champion in the ledger"
+        champion = f"{version_label(self._version)} is the champion in the ledger"
         if self._version is not None and not self._is_registered:
             return (
                 f"The registry no longer has version {self._version}, the champion in the ledger: it was deleted there. "
@@ -61,7 +61,7 @@ class Serving:
             fix = f"if the ledger was not fetched: {FETCH_COMMAND}; if the alias was set by hand, remove it"
         if self.registry.is_dangling:
             return f"The registry's alias `champion` points at a version that was deleted, but {champion}: {fix}"
-        return f"The registry's alias `champion` points at {_label(self.registry.alias)}, but {champion}: {fix}"
+        return f"The registry's alias `champion` points at {version_label(self.registry.alias)}, but {champion}: {fix}"
 
     @property
     def _version(self) -> int | None:
@@ -108,7 +108,3 @@ def _seconds(when: str) -> float:
         return datetime.fromisoformat(when).timestamp()
     except ValueError:
         return 0.0
-
-
-def _label(version: int | None) -> str:
-    return f"v{version}" if version else "no version"

@@ -25,6 +25,7 @@ from tasks.model_store.ledger import (
     judgement_of,
     note_mirrored,
     now,
+    version_label,
 )
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
@@ -72,13 +73,15 @@ def promote(
         raise RegistryError(f"{model} v{version} was never judged by the gate", fix="See: strop history")
     if not force:
         _require_fair(model, entry, serving)
-    _require_reason(why, force)
+    if force and not why.strip():
+        raise RegistryError("a promotion against the gate needs a reason, which is recorded", fix="Add: --why REASON")
     registry.require_writable(version)
     promotion = replace(entry, kind="promoted", who=who or current_user(), when=now(), why=why)
-    _tag(model, version)
+    if commit := commit_of(model, version):  # so that retention of refused candidates does not remove it
+        git.make_ref(f"refs/tags/{tag_name(model, version)}", commit)
     append_entry(model, promotion, expected_length=len(entries))
     reconcile(config)
-    logger.info(f"promote: {model} v{version} is now champion, in place of {_label(serving)}")
+    logger.info(f"promote: {model} v{version} is now champion, in place of {version_label(serving)}")
     return promotion
 
 
@@ -102,7 +105,7 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
     entry = replace(champions[-2], kind="rolled_back", who=current_user(), when=now(), why=why)
     append_entry(model, entry, expected_length=len(entries))
     reconcile(config)
-    logger.info(f"rollback: {model} v{entry.version} serves again, in place of {_label(serving)}")
+    logger.info(f"rollback: {model} v{entry.version} serves again, in place of {version_label(serving)}")
     return entry
 
 
@@ -179,7 +182,9 @@ def _read_anchored(registry: Registry) -> list[ChainNode]:
 def _require_expected(model: str, serving: int | None, expected: int | None, fix: str) -> None:
     if serving != expected:
         raise LedgerMoved(
-            f"{_label(serving)} serves, not {_label(expected)}: another process was first", where=model, fix=fix
+            f"{version_label(serving)} serves, not {version_label(expected)}: another process was first",
+            where=model,
+            fix=fix,
         )
 
 
@@ -195,21 +200,6 @@ def _require_fair(model: str, entry: Entry, serving: int | None) -> None:
     against = receipt["verdict"].get("champion_version") if receipt else serving
     if against != serving:
         raise RegistryError(
-            f"{model} v{entry.version} was judged against {_label(against)}, but {_label(serving)} serves",
+            f"{model} v{entry.version} was judged against {version_label(against)}, but {version_label(serving)} serves",
             fix=f"Judge it again: strop run --rejudge; or strop promote {entry.version} --force --why REASON",
         )
-
-
-def _require_reason(why: str, force: bool) -> None:
-    if force and not why.strip():
-        raise RegistryError("a promotion against the gate needs a reason, which is recorded", fix="Add: --why REASON")
-
-
-def _tag(model: str, version: int) -> None:
-    """Tags a version that serves, so that retention of refused candidates does not remove it."""
-    if commit := commit_of(model, version):
-        git.create_tag(tag_name(model, version), commit)
-
-
-def _label(version: int | None) -> str:
-    return f"v{version}" if version else "no version"

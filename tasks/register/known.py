@@ -8,7 +8,7 @@ from typing import Any
 from tasks.model_store.ledger import Entry, ledger_ref, read_ledger
 from tasks.model_store.versions import commit_of, receipt_at, refused_ref, tag_name
 from tasks.register.logged_files import files_tag
-from tasks.register.receipt import receipt_digest
+from tasks.runtime.files import content_digest
 from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, VersionFacts, facts_of, version_tags
 from tasks.vcs import git
 
@@ -45,7 +45,7 @@ def _version_record(
     number: int, entry: Entry | None, commit: str | None, receipt: dict[str, Any] | None, anchors: dict[str, str]
 ) -> VersionRecord | None:
     if receipt is not None:
-        facts = facts_of(receipt, receipt_digest(receipt))
+        facts = facts_of(receipt, content_digest(receipt))
     elif entry is not None:
         facts = VersionFacts(entry.receipt, entry.weights_digest, entry.dataset, entry.gate, None)
     else:  # a tag with such a name that Strop did not create

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tasks.base.weights_digest import digest_of_files
 from tasks.model_store.logged_files import (
     LOGGED,
     changed_files,
@@ -15,7 +16,6 @@ from tasks.model_store.logged_files import (
     files_digest,
 )
 from tasks.model_store.versions import commit_of
-from tasks.register import logged_model
 from tasks.tracking.registry import Registry
 from tasks.tracking.tags import FILES_TAG
 from tasks.vcs import git
@@ -45,7 +45,7 @@ def reusable_model(registry: Registry, weights: str, folder: Path | None) -> str
 
 
 def _is_intact(files: dict[str, Path], weights: str, record: dict[str, str] | None) -> bool:
-    digest = logged_model.digest_of([path for name, path in files.items() if name.endswith(".safetensors")])
+    digest = digest_of_files([path for name, path in files.items() if name.endswith(".safetensors")])
     return digest == weights and (record is None or not changed_files(record, digests(files)))
 
 

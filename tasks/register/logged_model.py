@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tasks.base.weights_digest import digest_of_files
 from tasks.dataset.rendered import TEMPLATES
 from tasks.errors import RegistryError, StropError
 
@@ -72,7 +73,7 @@ def log_model(
     reloaded, its_tokenizer = registry.load_model(model_uri, adapter_base)
     change = float((logits(reloaded, its_tokenizer) - before).abs().max())
     with tempfile.TemporaryDirectory(prefix="strop-register-") as scratch:
-        stored = digest_of(registry.weight_files(model_uri, Path(scratch)))
+        stored = digest_of_files(registry.weight_files(model_uri, Path(scratch)))
     if change != 0 or stored != digest:
         registry.delete_model(model_uri)
         problem = f"its logits differ by {change:.3g}" if change else "its bytes differ from data/model"
@@ -84,13 +85,6 @@ def log_model(
         if (folder / name).is_file():
             registry.add_file(model_uri, folder / name)
     return model_uri
-
-
-def digest_of(files: list[Path]) -> str:
-    """Like `tasks.base.weights_digest.weights_digest`, for files in any folders."""
-    from tasks.runtime.files import content_digest, file_digest
-
-    return content_digest([[file.name, file_digest(file)] for file in sorted(files, key=lambda f: f.name)])
 
 
 def logits(model: Any, tokenizer: Any) -> Any:

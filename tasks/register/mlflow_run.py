@@ -11,15 +11,24 @@ from typing import Any
 
 from tasks import paths
 from tasks.register.model_card import CARD, model_card
-from tasks.register.trials import complete_trials
-from tasks.runtime.files import content_digest, read_json
-from tasks.tracking.live_metrics import read_points
+from tasks.runtime.files import content_digest, read_object
+from tasks.tracking.live_metrics import read_points, trial_name
 from tasks.tracking.registry import Registry
 from tasks.tracking.run_record import numbers_of, params_of
 from tasks.tracking.runs import Point
 from tasks.tracking.search_plots import draw_search
-from tasks.tracking.tags import DATASET_TAG, RECEIPT_TAG, WEIGHTS_TAG
+from tasks.tracking.tags import (
+    DATASET_TAG,
+    PARENT_TAG,
+    RECEIPT_TAG,
+    TRIAL_MESSAGE_TAG,
+    TRIAL_STATE_TAG,
+    TRIAL_TAG,
+    WEIGHTS_TAG,
+)
 
+STATUS = {"complete": "FINISHED", "repeated": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+"""State of a search's trial → status of its run."""
 REPORT_HEAD = 4000
 """Characters at the start of report.html that contain the digest of its verdict."""
 
@@ -51,18 +60,30 @@ def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Pa
     registry.log_dataset(run_id, "curated", receipt["dataset"], f"dvc:{paths.CURATED}")
     for path, folder in ((paths.PLOTS, "plots"), (paths.RECEIPT, None), (paths.VERDICT, None), (paths.METRICS, None)):
         registry.log_files(run_id, root / path, folder)
-    _log_card(registry, run_id, receipt)
+    with TemporaryDirectory(prefix="strop-card-") as scratch:
+        card = Path(scratch) / CARD
+        card.write_text(model_card(receipt, registry.model), encoding="utf-8")
+        registry.log_files(run_id, card)
     if is_report_of(root / paths.REPORT, receipt["verdict"]):
         registry.log_files(run_id, root / paths.REPORT)
     registry.end_run(run_id)
     return run_id
 
 
-def _log_card(registry: Registry, run_id: str, receipt: dict[str, Any]) -> None:
-    with TemporaryDirectory(prefix="strop-card-") as folder:
-        path = Path(folder) / CARD
-        path.write_text(model_card(receipt, registry.model), encoding="utf-8")
-        registry.log_files(run_id, path)
+def complete_trials(registry: Registry, run_id: str, search: dict[str, Any]) -> None:
+    """Creates a child run for each trial of a search, or completes its live run. Idempotent."""
+    for trial in search["trials"]:
+        key = f"{run_id}/{trial['number']}"
+        tags = {PARENT_TAG: run_id, TRIAL_TAG: key}
+        child = registry.find_run(TRIAL_TAG, key) or registry.create_run(trial_name(trial["number"]), tags)
+        message = {TRIAL_MESSAGE_TAG: trial["told"][:500]} if "told" in trial else {}
+        registry.tag_run(child, {TRIAL_STATE_TAG: trial["state"], **message})
+        registry.log_params(child, trial["parameters"])
+        points = [Point("train/valid_loss", loss, int(step)) for step, loss in trial["valid_losses"].items()]
+        if trial["valid_loss"] is not None:
+            points.append(Point("valid_loss", trial["valid_loss"], 0))
+        registry.log_points(child, points)
+        registry.end_run(child, STATUS[trial["state"]])
 
 
 def is_report_of(path: Path, verdict: dict[str, Any]) -> bool:
@@ -76,11 +97,8 @@ def is_report_of(path: Path, verdict: dict[str, Any]) -> bool:
 
 def _drift(dataset: str, root: Path) -> list[dict[str, Any]]:
     """The drift of this dataset from the champion's, if it was measured."""
-    try:
-        facts = read_json(root / paths.DRIFT)
-        return list(facts["measured"]["drift"]) if facts["dataset"] == dataset else []
-    except (FileNotFoundError, ValueError, KeyError):
-        return []
+    facts = read_object(root / paths.DRIFT)
+    return list(facts.get("measured", {}).get("drift", ())) if facts.get("dataset") == dataset else []
 
 
 def _live_run(registry: Registry, weights: str) -> str | None:

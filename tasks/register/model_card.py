@@ -136,27 +136,20 @@ def _training(receipt: Receipt) -> str:
     params = receipt.get("params") or {}
     finetune = params.get("finetune") or {}
     base = receipt.get("base") or {}
+    lora = finetune.get("lora") or {} if finetune.get("method") in ADAPTERS[:3] else {}
     lines = {
         "base": _hub_id(receipt) or f"a local model, digest {str(base.get('digest'))[:16]}",
         "weights": receipt.get("weights"),
         "dataset": receipt.get("dataset"),
         "rows": sum(batch["rows"] for batch in receipt.get("manifest") or [] if "rows" in batch),
         **{name.replace("_", " "): finetune[name] for name in SETTINGS if finetune.get(name) is not None},
-        "adapter": _flat_text(finetune.get("lora")) if finetune.get("method") in ADAPTERS[:3] else None,
+        "adapter": ", ".join(f"{key} {value}" for key, value in lora.items() if value is not None),
         "hardware": (receipt.get("hardware") or {}).get("processor"),
         "receipt": content_digest(receipt),
     }
     table = _table(["", ""], [[key, str(value)] for key, value in lines.items() if value not in (None, "", 0)])
     audit = "`strop history` has the version of this receipt; `strop audit VERSION` verifies it, `--rebuild` trains it again."
     return f"{table}\n\n{audit}"
-
-
-def _flat_text(values: Any) -> str:
-    return (
-        ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
-        if isinstance(values, dict)
-        else ""
-    )
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

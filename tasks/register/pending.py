@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.model_store.ledger import Entry, champion_of, is_mirrored, read_ledger
-from tasks.runtime.files import content_digest, read_json
+from tasks.runtime.files import content_digest, read_object
 from tasks.vcs import dvc_outputs
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def pending(config: PipelineConfig | None = None) -> bool:
     champion = champion_of(entries)
     if champion is not None and not is_mirrored(model, champion.version):
         return True
-    verdict = _verdict()
-    if verdict is None or not paths.MODEL.is_dir():
+    verdict = read_object(paths.VERDICT)
+    if not verdict or not paths.MODEL.is_dir():
         return False
     if champion is not None and champion.weights_digest == verdict.get("candidate_digest"):
         return False
@@ -33,14 +33,6 @@ def pending(config: PipelineConfig | None = None) -> bool:
     if entry is None:
         return True
     return entry.passed and config.promote.automatic and _may_still_be_promoted(entry, entries, verdict)
-
-
-def _verdict() -> dict[str, Any] | None:
-    try:
-        verdict: dict[str, Any] = read_json(paths.VERDICT)
-    except (FileNotFoundError, ValueError):
-        return None
-    return verdict
 
 
 def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:

@@ -22,9 +22,8 @@ from tasks.register import logged_model
 from tasks.register.known import VersionRecord, versions_in_git
 from tasks.register.logged_files import reusable_model
 from tasks.register.mlflow_run import complete_run
-from tasks.register.receipt import receipt_digest
 from tasks.register.restore import RestoredVersion, restore
-from tasks.runtime.files import read_json
+from tasks.runtime.files import content_digest, read_object
 from tasks.tracking.model_versions import Version
 from tasks.tracking.registry import Registry, open_registry, tracking_uri
 from tasks.tracking.sqlite_setup import set_damaged_file_aside
@@ -90,7 +89,7 @@ def _difference(registered: list[Version], in_git: dict[int, VersionRecord]) -> 
     present = [version for version in registered if not _is_leftover(version, in_git)]
     for version in present:
         receipt, expected = version.tags.get(RECEIPT_TAG, "none"), in_git.get(version.version)
-        if expected is None and receipt == _unregistered_receipt():
+        if expected is None and receipt == content_digest(read_object(paths.RECEIPT)):
             continue  # an interrupted registration; the next run completes it
         if expected is None:
             return f"it has v{version.version}, which git does not have"
@@ -107,13 +106,6 @@ def _is_leftover(version: Version, in_git: dict[int, VersionRecord]) -> bool:
     """Whether a killed rebuild left this version: it tried a later version while MLflow's next number was still lower."""
     later = [other.number for other in in_git.values() if other.key == version.tags.get(RECEIPT_TAG)]
     return version.version not in in_git and any(number > version.version for number in later)
-
-
-def _unregistered_receipt() -> str | None:
-    try:
-        return receipt_digest(read_json(paths.RECEIPT))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def _obtain(

@@ -22,7 +22,7 @@ from tasks.base.weights_digest import weights_digest
 from tasks.errors import DataError
 from tasks.model_store.ledger import head_of, read_ledger
 from tasks.model_store.versions import commit_of, receipt_at
-from tasks.runtime.files import canonical_json, content_digest, damage_reason, file_digest, read_json, write_json
+from tasks.runtime.files import canonical_json, damage_reason, file_digest, read_json, write_json
 from tasks.runtime.plugins import loaded_plugins
 from tasks.runtime.redaction.known import redact_values
 from tasks.state.decisions import read_decisions
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
 IDENTITY = ("weights", "dataset", "base", "round", "start", "verdict")
 
 
-def receipt_digest(receipt: dict[str, Any]) -> str:
-    """The receipt's name: sha256 of its content, 64 hex characters."""
-    return content_digest(receipt)
-
-
 def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
     """The receipt of the candidate on this disk: the registered one, or a new one, written to data/reports.
 
@@ -52,8 +47,10 @@ def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
     identity = _identity()
     receipt = _earlier_receipt(config.register_.model_name, identity)
     if receipt is None:
+        # unchanged, because the audit compares them: secrets in params.yaml are refused when it is read
+        params = config.model_dump(mode="json", by_alias=True)
         # keys in the order in which they are read again: MLflow's copy of a nested setting is then always the same
-        circumstances = {**redact_values(_circumstances(config)), "params": _params(config)}
+        circumstances = {**redact_values(_circumstances(config)), "params": params}
         receipt = json.loads(canonical_json({**identity, **circumstances}))
     if not paths.RECEIPT.exists() or _read(paths.RECEIPT) != receipt:
         write_json(paths.RECEIPT, receipt)
@@ -111,11 +108,6 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
         "remote": dvc_pipeline.remote_name(),
         "plugins": {plugin.name: plugin.digest for plugin in loaded_plugins()},
     }
-
-
-def _params(config: PipelineConfig) -> dict[str, Any]:
-    """The unchanged settings, because the audit compares them: secrets in params.yaml are refused when it is read."""
-    return config.model_dump(mode="json", by_alias=True)
 
 
 def _environment() -> dict[str, Any]:

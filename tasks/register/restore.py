@@ -13,7 +13,7 @@ from tasks.base.weights_digest import weights_digest
 from tasks.errors import BaseModelError, DataError, VersioningError
 from tasks.model_store.versions import keep_weights
 from tasks.register.known import VersionRecord
-from tasks.runtime.files import link_or_copy, read_json, write_json
+from tasks.runtime.files import link_or_copy, read_object, write_json
 from tasks.vcs import dvc_outputs, git
 
 DRIFT = "its drift from the champion of that time"
@@ -65,10 +65,7 @@ def _failure_of(action: Callable[[], Any]) -> str | None:
 
 def _restore_drift(receipt: dict[str, Any], restored: RestoredVersion) -> None:
     """Copies the drift report, which exists for the newest dataset only: no stage writes it."""
-    try:
-        is_of_this_dataset = read_json(paths.DRIFT)["dataset"] == receipt["dataset"]
-    except (FileNotFoundError, ValueError, KeyError):
-        is_of_this_dataset = False
+    is_of_this_dataset = read_object(paths.DRIFT).get("dataset") == receipt["dataset"]
     for path in (paths.DRIFT, paths.DRIFT_PLOT):
         if is_of_this_dataset and path.is_file():
             link_or_copy(path, restored.root / path)

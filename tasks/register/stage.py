@@ -27,14 +27,13 @@ from tasks.model_store.ledger import (
     now,
     read_ledger,
 )
-from tasks.model_store.ledger_chain import save_head
-from tasks.model_store.ledger_claims import version_message
+from tasks.model_store.ledger_chain import save_head, version_message
 from tasks.model_store.logged_files import LOGGED, record_of
 from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
 from tasks.register import logged_model
 from tasks.register.logged_files import files_tag, reusable_model
 from tasks.register.mlflow_run import complete_run
-from tasks.register.receipt import obtain_receipt, receipt_digest
+from tasks.register.receipt import obtain_receipt
 from tasks.runtime.files import content_digest, write_json
 from tasks.state.verdict import outcome_of
 from tasks.tracking.registry import Registry, open_registry
@@ -80,7 +79,7 @@ def _register(config: PipelineConfig) -> Registration:
     name = config.register_.model_name
     entries = read_ledger(name)
     receipt = obtain_receipt(config)
-    verdict, weights, key = receipt["verdict"], receipt["weights"], receipt_digest(receipt)
+    verdict, weights, key = receipt["verdict"], receipt["weights"], content_digest(receipt)
     if verdict["candidate_digest"] != weights:
         what = "a file of data/model has changed since the verdict: damaged, or edited"
         raise DataError(
@@ -148,7 +147,7 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
     commit = commit_of(model, number)
     if commit is not None:
         existing = receipt_at(commit)
-        if existing is None or receipt_digest(existing) != key:
+        if existing is None or content_digest(existing) != key:
             fix = "Rename or remove that tag, then run again"
             raise GitError(
                 f"points at another commit than that of version {number}", where=tag_name(model, number), fix=fix
@@ -159,12 +158,10 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
         write_json(LOGGED, record_of(source, registry.model_files(source, Path(scratch))))
     head = receipt["ledger_head"] if "ledger_head" in receipt else head_of(model)
     subject = f"{model} v{number}: {outcome}"
-    snapshot = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
-    if outcome == "passed":
-        git.create_tag(tag_name(model, number), snapshot.commit)
-    else:
-        git.make_ref(refused_ref(model, number), snapshot.commit)
-    return snapshot.commit
+    made = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
+    ref = f"refs/tags/{tag_name(model, number)}" if outcome == "passed" else refused_ref(model, number)
+    git.make_ref(ref, made)
+    return made
 
 
 def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry:

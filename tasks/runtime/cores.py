@@ -103,7 +103,9 @@ def _cpu_groups(root: Path) -> list[tuple[Path, Path]]:
     """(mount point, the process's group) of each hierarchy that may have CPU quotas."""
     try:
         groups = [line.split(":", 2) for line in _lines(root / "proc/self/cgroup")]
-        mounts = [[_unescape(field) for field in line.split(" ")] for line in _lines(root / "proc/self/mountinfo")]
+        lines = [line.split(" ") for line in _lines(root / "proc/self/mountinfo")]
+        # a space in a field is written as \040
+        mounts = [[re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), field) for field in line] for line in lines]
     except OSError:
         return []
     groups_of_mounts = []
@@ -127,11 +129,6 @@ def _cpu_groups(root: Path) -> list[tuple[Path, Path]]:
 def _lines(file: Path) -> list[str]:
     """The lines of a file, which may not be UTF-8."""
     return file.read_text("utf-8", errors="surrogateescape").split("\n")
-
-
-def _unescape(field: str) -> str:
-    """A field of mountinfo, where a space is written as \\040."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def _quota_of(folder: Path) -> float | None:

@@ -116,6 +116,15 @@ def read_json(path: Path) -> Any:
         raise DamagedFile(path, reason) from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that can be made again; empty where the file is missing or damaged."""
+    try:
+        value = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def write_parquet(path: Path, table: pa.Table, **options: Any) -> None:
     """Writes Parquet without metadata that differs between runs.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tasks import paths
-from tasks.runtime.files import append_line, append_lines, read_log, write_text
+from tasks.runtime.files import append_lines, read_log, write_text
 
 Kind = Literal["exclude", "include", "release", "drop", "restore", "forget", "pin_train", "pin_valid", "pin_test"]
 
@@ -57,9 +57,7 @@ def _parse_decision(**fields: str) -> Decision:
 
 def record_decision(what: Kind, which: str, why: str, path: Path = paths.DECISIONS) -> Decision:
     """Appends a decision, signed with the user's name and the time."""
-    decision = Decision(what, which, getpass.getuser(), datetime.now(UTC).isoformat(timespec="seconds"), why)
-    append_line(path, asdict(decision))
-    return decision
+    return record_decisions(what, [which], why, path)[0]
 
 
 def record_decisions(

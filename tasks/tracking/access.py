@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tasks.errors import RegistryError
-from tasks.tracking.connection import refusal, require_reachable, without_password
+from tasks.runtime.redaction.text import without_credentials
+from tasks.tracking.connection import refusal, require_reachable
 from tasks.tracking.glance import request
 from tasks.tracking.login import has_login
 from tasks.tracking.registry import deleted_experiment, tracking_login, tracking_uri
@@ -67,7 +68,7 @@ def _require_rights(uri: str, model: str, login: dict[str, str]) -> None:
         return
     experiment = found["experiment"]
     if experiment.get("lifecycle_stage", "active") != "active":
-        raise deleted_experiment(model, str(experiment["experiment_id"]), without_password(uri))
+        raise deleted_experiment(model, str(experiment["experiment_id"]), without_credentials(uri))
     if login or has_login():
         tag = {"experiment_id": experiment["experiment_id"], "key": MARK, "value": model}
         _answer(uri, "POST", "experiments/set-experiment-tag", login, tag)
@@ -79,7 +80,7 @@ def _answer(uri: str, method: str, endpoint: str, login: dict[str, str], fields:
     Raises:
         RegistryError: it does not answer, or refuses.
     """
-    address = without_password(uri)
+    address = without_credentials(uri)
     try:
         response = request(uri, endpoint, login, fields, method=method)
     except OSError as error:

@@ -9,7 +9,9 @@ import socket
 import sqlite3
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tasks.errors import RegistryError, disk_error, without_sql
@@ -18,6 +20,9 @@ from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.login import has_login
 from tasks.tracking.sqlite_paths import file_error, path_of, wait_while_locked
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 ANSWER_SECONDS = 10.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TIMEOUT, TRANSFER_SECONDS = "MLFLOW_HTTP_REQUEST_TIMEOUT", 3600
@@ -25,11 +30,28 @@ MLFLOW_LEVEL = "MLFLOW_LOGGING_LEVEL"
 NOT_LOGGED_IN, NOT_PERMITTED = 401, 403
 
 
+@dataclass(frozen=True)
+class RegistryConnection:
+    """A registered model, the experiment of its runs, and the client for both."""
+
+    uri: str
+    model: str
+    client: MlflowClient
+    experiment_id: str
+
+    @property
+    def address(self) -> str:
+        """The address without its password, for messages."""
+        return without_credentials(self.uri)
+
+
 def require_reachable(uri: str) -> None:
     """Connects once: MLflow itself would retry for minutes before it gives up."""
     parts = urlsplit(uri)
-    if not parts.hostname or _goes_through_proxy(parts.scheme, parts.hostname):
+    if not parts.hostname:
         return
+    if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname):
+        return  # it may be reachable through the proxy only
     port = parts.port or PORTS.get(parts.scheme.split("+")[0])
     if port is None:
         return
@@ -39,18 +61,8 @@ def require_reachable(uri: str) -> None:
         reason = error.strerror or str(error)
         fix = "Start it, or fix register.tracking_uri in params.yaml (or MLFLOW_TRACKING_URI)"
         raise RegistryError(
-            f"the registry cannot be reached ({reason})", where=without_password(uri), fix=fix
+            f"the registry cannot be reached ({reason})", where=without_credentials(uri), fix=fix
         ) from error
-
-
-def _goes_through_proxy(scheme: str, host: str) -> bool:
-    """Whether the host may be reachable through a proxy only."""
-    return scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
-
-
-def without_password(uri: str) -> str:
-    """The address without its password, for messages."""
-    return without_credentials(uri)
 
 
 @contextlib.contextmanager
@@ -75,7 +87,17 @@ def mlflow_errors(uri: str, is_ours: bool = True) -> Iterator[None]:
             raise problem from error
         if failure := disk_error(error):
             raise failure from error
-        raise refusal(_status_of(error), message, without_password(uri), has_login=has_login()) from error
+        raise refusal(_status_of(error), message, without_credentials(uri), has_login=has_login()) from error
+
+
+def all_pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """The entities of every page of a search of MLflow's client."""
+    token = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
 
 
 def refusal(status: int | None, message: str, where: str, *, has_login: bool) -> RegistryError:
@@ -117,15 +139,22 @@ def silence_mlflow() -> None:
 @contextlib.contextmanager
 def long_timeout() -> Iterator[None]:
     """Lets MLflow wait for an hour: a server answers only after it has stored a model of many gigabytes."""
-    previous = os.environ.get(TIMEOUT)
-    os.environ[TIMEOUT] = str(max(TRANSFER_SECONDS, int(previous or 0)))
+    with environment_restored(TIMEOUT):
+        os.environ[TIMEOUT] = str(max(TRANSFER_SECONDS, int(os.environ.get(TIMEOUT) or 0)))
+        yield
+
+
+@contextlib.contextmanager
+def environment_restored(name: str) -> Iterator[None]:
+    """Restores a variable after the block."""
+    previous = os.environ.get(name)
     try:
         yield
     finally:
         if previous is None:
-            del os.environ[TIMEOUT]
+            os.environ.pop(name, None)
         else:
-            os.environ[TIMEOUT] = previous
+            os.environ[name] = previous
 
 
 @contextlib.contextmanager

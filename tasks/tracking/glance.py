@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from tasks.runtime.loopback import is_loopback
-from tasks.tracking.connection import without_password
+from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.login import PASSWORD, USERNAME
 from tasks.tracking.model_versions import anchors_of
 from tasks.tracking.sqlite_paths import path_of
@@ -62,7 +62,7 @@ def glance(config: PipelineConfig) -> RegistryState:
         return _in_file(path, model)
     is_server = uri.startswith("http")
     timeout = TIMEOUT_SECONDS if is_server else DATABASE_SECONDS
-    default = RegistryState(problem=f"{without_password(uri)} did not answer within {timeout:.0f} s")
+    default = RegistryState(problem=f"{without_credentials(uri)} did not answer within {timeout:.0f} s")
     result = [default]
 
     def read() -> None:
@@ -125,8 +125,8 @@ def _on_server(uri: str, model: str, login: dict[str, str]) -> RegistryState:
     try:
         response = request(uri, "registered-models/alias", login, {"name": model, "alias": "champion"})
     except OSError as error:
-        return RegistryState(problem=f"{without_password(uri)} cannot be reached ({type(error).__name__})")
-    return _from_response(response, without_password(uri))
+        return RegistryState(problem=f"{without_credentials(uri)} cannot be reached ({type(error).__name__})")
+    return _from_response(response, without_credentials(uri))
 
 
 def request(uri: str, endpoint: str, login: dict[str, str], fields: dict[str, str], *, method: str = "GET") -> Any:

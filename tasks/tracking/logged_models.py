@@ -13,8 +13,7 @@ from typing import Any
 from tasks.errors import RegistryError
 from tasks.runtime.files import file_digest
 from tasks.tracking.artifact_paths import local_folder
-from tasks.tracking.client import RegistryConnection
-from tasks.tracking.connection import long_timeout, mlflow_errors, without_warnings
+from tasks.tracking.connection import RegistryConnection, long_timeout, mlflow_errors, without_warnings
 from tasks.tracking.model_versions import Version
 from tasks.tracking.tags import WEIGHTS_MISSING_TAG, WEIGHTS_TAG
 
@@ -25,9 +24,7 @@ class Models(RegistryConnection):
     def find_models(self, weights: str) -> list[str]:
         """The addresses of the completely logged models with these weights, so that none is stored twice."""
         with mlflow_errors(self.uri):
-            query = f"tags.`strop.weights` = '{weights}'"
-            models = self.client.search_logged_models([self.experiment_id], filter_string=query)
-            return [str(model.model_uri) for model in models if str(model.status) == "READY"]
+            return [str(model.model_uri) for model in self._with_weights(weights) if str(model.status) == "READY"]
 
     def log_model(
         self, run_id: str, model: Any, tokenizer: Any, weights: str, base: Path | None, is_generative: bool = True
@@ -43,7 +40,7 @@ class Models(RegistryConnection):
         os.environ["MLFLOW_HUGGINGFACE_MODEL_MAX_SHARD_SIZE"] = "10TB"  # one file, as it is: the bytes are compared
         # an adapter that is logged without its base's path reloads with wrong weights and only a log line
         options = {"base_model_path": str(base.resolve())} if base is not None else {}
-        with mlflow_errors(self.uri), without_warnings(), long_timeout():
+        with self._transfer():
             self._remove_half_logged(weights)
             with _no_other_experiment(), mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False):
                 info = mlflow.transformers.log_model(
@@ -61,12 +58,7 @@ class Models(RegistryConnection):
         import mlflow
 
         options = {"base_model_path": str(base.resolve())} if base is not None else {}
-        with (
-            TemporaryDirectory(prefix="strop-model-") as folder,
-            mlflow_errors(self.uri),
-            without_warnings(),
-            long_timeout(),
-        ):
+        with TemporaryDirectory(prefix="strop-model-") as folder, self._transfer():
             # MLflow never removes what it downloads to a folder of its own
             target = None if model_uri.startswith("models:/m-") and self._local_artifacts(model_uri) else folder
             parts = mlflow.transformers.load_model(model_uri, dst_path=target, return_type="components", **options)
@@ -74,7 +66,7 @@ class Models(RegistryConnection):
 
     def add_file(self, model_uri: str, file: Path) -> None:
         """Adds a file to a logged model."""
-        with mlflow_errors(self.uri), without_warnings(), long_timeout():
+        with self._transfer():
             self.client.log_model_artifact(model_uri.rsplit("/", 1)[1], str(file))
 
     def log_empty_model(self, run_id: str, weights: str) -> str:
@@ -102,12 +94,7 @@ class Models(RegistryConnection):
         """Copies the files of a logged model into another one."""
         from mlflow.artifacts import download_artifacts
 
-        with (
-            TemporaryDirectory(prefix="strop-model-") as folder,
-            mlflow_errors(self.uri),
-            without_warnings(),
-            long_timeout(),
-        ):
+        with TemporaryDirectory(prefix="strop-model-") as folder, self._transfer():
             files = self._local_artifacts(source)
             if files is None:
                 files = Path(download_artifacts(source, dst_path=folder, tracking_uri=self.uri))
@@ -126,7 +113,7 @@ class Models(RegistryConnection):
         """Relative path in a logged model → its file: on this disk, or downloaded below `folder`."""
         from mlflow.artifacts import download_artifacts
 
-        with mlflow_errors(self.uri), without_warnings(), long_timeout():
+        with self._transfer():
             root = self._local_artifacts(source)
             if root is None:
                 root = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
@@ -162,14 +149,23 @@ class Models(RegistryConnection):
                     os.link(local_file, temporary)
                     temporary.replace(file)
 
+    @contextlib.contextmanager
+    def _transfer(self) -> Iterator[None]:
+        """For files of any size: errors in one line, no warnings, an hour of patience."""
+        with mlflow_errors(self.uri), without_warnings(), long_timeout():
+            yield
+
     def _local_artifacts(self, source: str) -> Path | None:
         root = local_folder(self.client.get_logged_model(_model_id(source)).artifact_location, self.uri)
         return root if root and root.is_dir() else None
 
+    def _with_weights(self, weights: str) -> Any:
+        query = f"tags.`{WEIGHTS_TAG}` = '{weights}'"
+        return self.client.search_logged_models([self.experiment_id], filter_string=query)
+
     def _remove_half_logged(self, weights: str) -> None:
         """Removes what a process that was killed while logging left behind."""
-        query = f"tags.`strop.weights` = '{weights}'"
-        for model in self.client.search_logged_models([self.experiment_id], filter_string=query):
+        for model in self._with_weights(weights):
             if str(model.status) != "READY":
                 if root := local_folder(model.artifact_location, self.uri):
                     shutil.rmtree(root.parent, ignore_errors=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tasks.errors import RegistryError
-from tasks.tracking.client import RegistryConnection
-from tasks.tracking.connection import mlflow_errors, without_password
+from tasks.runtime.redaction.text import without_credentials
+from tasks.tracking.connection import RegistryConnection, all_pages, mlflow_errors
 from tasks.tracking.tags import ANCHORS, RECEIPT_TAG, WRITABLE_TAG
 
 
@@ -34,13 +35,7 @@ class Versions(RegistryConnection):
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
         with mlflow_errors(self.uri):
-            models: list[Any] = []
-            token = None
-            while True:
-                page = self.client.search_model_versions(f"name='{self.model}'", page_token=token)
-                models += page
-                if not (token := page.token):
-                    break
+            models = list(all_pages(partial(self.client.search_model_versions, f"name='{self.model}'")))
             aliases = self._aliases()
         return sorted((_version(v, aliases) for v in models), key=lambda v: v.version)
 
@@ -52,7 +47,7 @@ class Versions(RegistryConnection):
         numbers = ", ".join(str(v.version) for v in versions) or "none"
         raise RegistryError(
             f"has no version {number} of {self.model}; it has {numbers}",
-            where=without_password(self.uri),
+            where=without_credentials(self.uri),
             fix="See: strop history. If the registry was lost, make it again: strop registry rebuild",
         )
 

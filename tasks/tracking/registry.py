@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.errors import RegistryError
 from tasks.runtime.redaction.settings import with_values
+from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.artifact_paths import location_for, resolve_below
-from tasks.tracking.connection import mlflow_errors, require_reachable, silence_mlflow, without_password
+from tasks.tracking.connection import environment_restored, mlflow_errors, require_reachable, silence_mlflow
 from tasks.tracking.logged_models import Models
 from tasks.tracking.login import split_login, use_login
 from tasks.tracking.model_versions import Versions
@@ -73,7 +72,7 @@ def open_registry(config: PipelineConfig) -> Registry:
         import mlflow
 
         resolve_below(path)
-        with _environment_restored("MLFLOW_TRACKING_URI"):
+        with environment_restored("MLFLOW_TRACKING_URI"):  # or the next project would read it as the user's setting
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient(uri)
@@ -97,23 +96,10 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
                 raise  # else another process created it first
     if experiment.lifecycle_stage != "active":
-        raise deleted_experiment(name, str(experiment.experiment_id), without_password(uri))
+        raise deleted_experiment(name, str(experiment.experiment_id), without_credentials(uri))
     return str(experiment.experiment_id)
 
 
 def deleted_experiment(name: str, experiment_id: str, where: str) -> RegistryError:
     fix = f"Restore it: mlflow experiments restore --experiment-id {experiment_id}"
     return RegistryError(f"the experiment {name} was deleted", where=where, fix=fix)
-
-
-@contextlib.contextmanager
-def _environment_restored(name: str) -> Iterator[None]:
-    """MLflow writes its address into the environment, where the next project would read it as the user's setting."""
-    previous = os.environ.get(name)
-    try:
-        yield
-    finally:
-        if previous is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = previous

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.tracking.client import RegistryConnection
-from tasks.tracking.connection import mlflow_errors, without_warnings
+from tasks.tracking.connection import RegistryConnection, all_pages, mlflow_errors, without_warnings
 from tasks.tracking.run_record import LONGEST_PARAM
 
 METRICS_AT_ONCE = 1000
@@ -121,13 +121,8 @@ class Runs(RegistryConnection):
         from mlflow.entities import ViewType
 
         with mlflow_errors(self.uri):
-            ids: list[str] = []
-            token: str | None = None
-            while True:
-                page = self.client.search_runs([self.experiment_id], "", ViewType.ALL, page_token=token)
-                ids += [str(run.info.run_id) for run in page]
-                if not (token := page.token):
-                    return ids
+            search = partial(self.client.search_runs, [self.experiment_id], "", ViewType.ALL)
+            return [str(run.info.run_id) for run in all_pages(search)]
 
     def download_file(self, run_id: str, name: str, folder: Path) -> Path:
         """A copy of an artifact of a run, below `folder`."""

@@ -12,20 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.runtime.files import read_json
-from tasks.runtime.plot_style import FONTS
+from tasks.runtime.plot_style import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STYLE = {
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.family": "sans-serif",
-    "font.sans-serif": FONTS,
-    "font.size": 9,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "strop",
-}
 TRIED, BEST, FAINT = "#9aa3ad", "#dd6b20", "#e3e6ea"
 LINE_INCHES = 0.3
 

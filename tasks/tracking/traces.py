@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.errors import RegistryError
-from tasks.tracking.connection import mlflow_errors, require_reachable, silence_mlflow, without_password
+from tasks.runtime.redaction.text import without_credentials
+from tasks.tracking.connection import all_pages, mlflow_errors, require_reachable, silence_mlflow
 from tasks.tracking.login import login_within
 from tasks.tracking.sqlite_paths import absolute_path, absolute_uri, path_of
 from tasks.tracking.sqlite_setup import prepare_file, require_newest_schema
@@ -39,24 +41,20 @@ def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dic
         RegistryError: the server cannot be reached, the file is missing or of another version, or it has no such experiment.
     """
     with _opened(uri, experiment) as (client, experiment_id):
-        where: dict[str, Any] = {
-            "locations": [experiment_id],
-            "order_by": ["timestamp_ms ASC"],
-            "include_spans": with_content,
-        }
-        token = None
-        while True:
-            page = client.search_traces(**where, page_token=token)
-            for trace in page:
-                assessments = [a for a in trace.info.assessments if "JUDGE" not in str(a.source.source_type)]
-                assessments.sort(key=lambda a: a.last_update_time_ms or 0)
-                if assessments:
-                    data = {"request": trace.data.request, "response": trace.data.response}
-                    changed = assessments[-1].last_update_time_ms or 0
-                    values = {a.name: a.value for a in assessments}
-                    yield {"trace_id": trace.info.trace_id, "changed": changed, "values": values, **data}
-            if not (token := page.token):
-                return
+        search = partial(
+            client.search_traces,
+            locations=[experiment_id],
+            order_by=["timestamp_ms ASC"],
+            include_spans=with_content,
+        )
+        for trace in all_pages(search):
+            assessments = [a for a in trace.info.assessments if "JUDGE" not in str(a.source.source_type)]
+            assessments.sort(key=lambda a: a.last_update_time_ms or 0)
+            if assessments:
+                data = {"request": trace.data.request, "response": trace.data.response}
+                changed = assessments[-1].last_update_time_ms or 0
+                values = {a.name: a.value for a in assessments}
+                yield {"trace_id": trace.info.trace_id, "changed": changed, "values": values, **data}
 
 
 @contextlib.contextmanager
@@ -79,7 +77,7 @@ def _opened(uri: str, experiment: str) -> Iterator[tuple[MlflowClient, str]]:
             record = client.get_experiment_by_name(experiment)
             if record is None:
                 raise RegistryError(
-                    f"has no experiment {experiment}", where=without_password(address), fix="See: mlflow experiments"
+                    f"has no experiment {experiment}", where=without_credentials(address), fix="See: mlflow experiments"
                 )
             yield client, record.experiment_id
 

@@ -48,8 +48,7 @@ def reproduce(stage: str) -> bool:
     """
 
     def work(repo: Repo) -> None:
-        _check_run_cache(repo)
-        _check_missing_outputs(repo, stage)
+        _verify_cache(repo, stage)
         repo.reproduce(targets=[stage], single_item=True)
 
     with _first_on_path(), _watching_runs() as ran:
@@ -60,9 +59,7 @@ def reproduce(stage: str) -> bool:
 
 def changed_stages(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:
     """Each stage (and .dvc file) that is out of date, and its changes, such as `data/raw (modified)`."""
-    statuses = with_repo(lambda repo: repo.status(), "dvc status")
-    changed = {name: _changes(entries, ignoring) for name, entries in statuses.items()}
-    return {name: changes for name, changes in changed.items() if changes}
+    return _changed(with_repo(lambda repo: repo.status(), "dvc status"), ignoring)
 
 
 def changed_inputs(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:
@@ -70,14 +67,13 @@ def changed_inputs(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[st
 
     A deleted or missing output is not a change of the inputs.
     """
-    statuses, outputs = with_repo(
-        lambda repo: (repo.status(), {str(out) for s in repo.index.stages for out in _outputs(s)}), "dvc status"
-    )
-    changed = {}
-    for name, entries in statuses.items():
-        if changes := _changes(entries, {*ignoring, *outputs}):
-            changed[name] = changes
-    return changed
+
+    def look(repo: Repo) -> tuple[dict[str, list[Any]], set[str]]:
+        # a .dvc file is a data source
+        return repo.status(), {str(out) for s in repo.index.stages if not s.is_data_source for out in s.outs}
+
+    statuses, outputs = with_repo(look, "dvc status")
+    return _changed(statuses, {*ignoring, *outputs})
 
 
 def is_clean() -> bool:
@@ -164,9 +160,9 @@ def push() -> str:
     return "pushed"
 
 
-def _check_run_cache(repo: Repo) -> None:
-    """Verifies outputs in the run cache before they are restored: they may be hard links of files edited in place. An object
-    whose content does not match its hash is removed, and the stage runs."""
+def _verify_cache(repo: Repo, stage: str) -> None:
+    """Verifies outputs in the cache before they are restored, from the run cache or by their hashes in dvc.lock: they may be hard
+    links of files edited in place. An object whose content does not match its hash is removed, and the stage runs."""
     load = repo.stage_cache._load
 
     def load_checked(stage: Any) -> Any:
@@ -177,10 +173,6 @@ def _check_run_cache(repo: Repo) -> None:
         return entry
 
     repo.stage_cache._load = load_checked
-
-
-def _check_missing_outputs(repo: Repo, stage: str) -> None:
-    """The same for missing outputs, which DVC restores from the cache by their hashes in dvc.lock."""
     for dvc_stage in repo.stage.collect(stage):
         for out in dvc_stage.outs:
             if not out.exists and out.hash_info and out.hash_info.value:
@@ -199,9 +191,8 @@ def _remove_damaged(repo: Repo, digest: str) -> None:
             _remove_damaged(repo, entry["md5"])
 
 
-def _outputs(stage: Any) -> list[Any]:
-    """The outputs of a stage of dvc.yaml; none for a .dvc file."""
-    return [] if stage.is_data_source else list(stage.outs)
+def _changed(statuses: dict[str, list[Any]], ignoring: set[str] | frozenset[str]) -> dict[str, list[str]]:
+    return {name: changes for name, entries in statuses.items() if (changes := _changes(entries, ignoring))}
 
 
 def _changes(entries: list[Any], ignoring: set[str] | frozenset[str]) -> list[str]:

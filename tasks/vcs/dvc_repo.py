@@ -7,13 +7,13 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks import paths
-from tasks.errors import VersioningError, disk_error, one_line
+from tasks.errors import VersioningError, causes, disk_error, one_line
 from tasks.runtime.logs.libraries import level_of
 from tasks.runtime.redaction.text import without_credentials
 from tasks.runtime.run_origin import current_snapshot, project
@@ -189,17 +189,10 @@ def default_remote(repo: Repo) -> str | None:
     return f"{name} {without_credentials(str(url))}" if public else str(name)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
 def _is_locked(error: BaseException) -> bool:
     from dvc.lock import LockError
 
-    return any(isinstance(cause, LockError) for cause in _causes(error))
+    return any(isinstance(cause, LockError) for cause in causes(error))
 
 
 def _versioning_error(error: BaseException, doing: str, stage: str | None) -> VersioningError:
@@ -211,7 +204,7 @@ def _versioning_error(error: BaseException, doing: str, stage: str | None) -> Ve
 
     if on_disk := disk_error(error):
         return VersioningError(f"{doing}: {on_disk.what}", where=on_disk.where, fix=on_disk.fix)
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, ParseError | YAMLValidationError):
             path = Path(str(getattr(cause, "relpath", None) or getattr(cause, "path", "")))
             return damaged_record(path, _one_line(cause))
@@ -225,7 +218,7 @@ def _versioning_error(error: BaseException, doing: str, stage: str | None) -> Ve
         return VersioningError(
             f"{doing}: another process still uses the same data", fix="Stop it, or wait, then run again"
         )
-    reasons = dict.fromkeys(_one_line(cause) for cause in _causes(error))  # without repetition, in order
+    reasons = dict.fromkeys(_one_line(cause) for cause in causes(error))  # without repetition, in order
     message = ": ".join([reason for reason in reasons if reason][:2])
     return VersioningError(f"{doing}: {message or type(error).__name__}", fix="See: dvc status; dvc doctor")
 

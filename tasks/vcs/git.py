@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.errors import GitError
@@ -64,9 +63,7 @@ def head_commit() -> str:
     commit = snapshot.commit if snapshot else resolve("HEAD")
     if commit is None:
         require_repository()
-        raise GitError(
-            "the repository has no commit yet", where=str(project()), fix="git add -A && git commit -m Start"
-        )
+        raise AssertionError("require_repository raises where there is no commit")
     return commit
 
 
@@ -83,19 +80,13 @@ def main_worktree() -> Path | None:
 
 def make_commit(tree: str, message: str, parent: str | None) -> str:
     """Writes a commit object; no branch moves."""
-    parents = ["-p", parent] if parent else []
-    return run(
-        "commit-tree", "--no-gpg-sign", tree, *parents, "-F", "-", stdin=message, environment=_identity()
-    ).strip()
+    command = ["commit-tree", "--no-gpg-sign", tree, *(["-p", parent] if parent else []), "-F", "-"]
+    return run(*command, stdin=message, environment=_identity()).strip()
 
 
 def keep_tree(tree: str, parent: str) -> None:
     """Protects the snapshot of a run, and its parent commit, from git's garbage collection until the next run begins."""
     run("update-ref", SNAPSHOT_REF, make_commit(tree, "The inputs of a run\n", parent=parent))
-
-
-def empty_tree() -> str:
-    return run("mktree", stdin="").strip()
 
 
 def move_ref(ref: str, new: str, expected: str | None) -> None:
@@ -122,17 +113,12 @@ def move_ref(ref: str, new: str, expected: str | None) -> None:
             wait_for_lock(lock)
 
 
-def create_tag(name: str, commit: str) -> None:
-    """Creates a tag at `commit`; a tag is never moved.
+def make_ref(ref: str, commit: str) -> None:
+    """Creates a ref, such as a tag, at `commit`; it may already point there, but is never moved.
 
     Raises:
-        GitError: it exists and points at another commit.
+        GitError: it points at another commit.
     """
-    make_ref(f"refs/tags/{name}", commit)
-
-
-def make_ref(ref: str, commit: str) -> None:
-    """Creates a ref at `commit`; it may already point there."""
     current = resolve(ref)
     if current is None:
         move_ref(ref, commit, expected=None)
@@ -156,16 +142,6 @@ def first_parents(revision: str) -> list[str]:
     """The commits of a chain, newest first; empty if one of them cannot be read."""
     commits = _git("rev-list", "--first-parent", revision, may_fail=True)
     return (commits or "").split()
-
-
-def is_shallow() -> bool:
-    """Whether this clone has only a part of the history."""
-    return (_git("rev-parse", "--is-shallow-repository", may_fail=True) or "").strip() == "true"
-
-
-def commits_that_changed(names: Iterable[Path]) -> list[str]:
-    """Every commit reachable from any ref that changed one of these files."""
-    return run("rev-list", "--all", "--", *(str(name) for name in names)).split()
 
 
 def read_at(revision: str, path: Path) -> bytes | None:
@@ -193,13 +169,9 @@ def clone_at(revision: str, folder: Path) -> None:
     attributes.parent.mkdir(exist_ok=True)
     attributes.write_text("* -text -ident -working-tree-encoding\n")
     # a refused candidate's commit is on no branch and has no tag: a clone does not include it
-    run("-C", str(folder), "fetch", "--quiet", str(project()), *_refs_at(commit))
+    refs = run("for-each-ref", "--format=%(refname)", f"--contains={commit}").split()
+    run("-C", str(folder), "fetch", "--quiet", str(project()), *refs[:1])
     run("-C", str(folder), "checkout", "--quiet", "--detach", commit)
-
-
-def _refs_at(commit: str) -> list[str]:
-    lines = run("for-each-ref", "--format=%(refname)", f"--contains={commit}").split()
-    return lines[:1]
 
 
 def _identity() -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.runtime.files import read_json, write_text
+from tasks.runtime.files import read_json, read_object, write_text
 from tasks.runtime.linked_folder import copy_file, link_by_name, remove
 from tasks.runtime.run_origin import MARK
 from tasks.vcs import git
@@ -29,7 +29,7 @@ NEVER_LINKED = ("__pycache__", str(paths.CACHE), ".dvc", ".git")
 
 def copy_inputs(work: Path) -> tuple[Inputs, tuple[str, ...]]:
     """Copies changed files until none changes during the copy; returns the inputs, and the names in the tree."""
-    copied = _read_copies()
+    copied = read_object(paths.COPIES)
     for _ in range(MAX_TRIES):
         inputs = list_inputs()
         before, copied = copied, {}
@@ -55,7 +55,7 @@ def copied_names(root: Path) -> list[str]:
 
 def link_the_rest(work: Path, outputs: Collection[str]) -> list[str]:
     """Links every file and folder that is neither input nor output; returns their names."""
-    copied = _read_copies()
+    copied = read_object(paths.COPIES)
     kept = {*copied, *outputs, *(str(path) for path in STATE)}
     above = {parent.as_posix() for name in kept for parent in Path(name).parents}
     names = [*LIVE, str(paths.CACHE), ".dvc/tmp", paths.DATA_DOCS.as_posix()]
@@ -72,7 +72,7 @@ def link_the_rest(work: Path, outputs: Collection[str]) -> list[str]:
 
 def remove_others(work: Path, kept: Collection[str]) -> None:
     """Removes files of earlier runs from the folder that are no longer inputs."""
-    expected = {*_read_copies(), *kept, str(MARK), ".dvc", *(str(path) for path in STATE)}
+    expected = {*read_object(paths.COPIES), *kept, str(MARK), ".dvc", *(str(path) for path in STATE)}
 
     def visit(folder: Path) -> None:
         for path in sorted(folder.iterdir()):
@@ -170,10 +170,3 @@ def _file_state(path: str, follow: bool = True) -> list[int] | None:
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-
-
-def _read_copies() -> dict[str, Any]:
-    try:
-        return dict(read_json(paths.COPIES))
-    except (FileNotFoundError, ValueError, TypeError):
-        return {}

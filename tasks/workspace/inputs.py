@@ -57,14 +57,15 @@ def list_inputs() -> Inputs:
     is_written = _is_written_by(paths.DVC_YAML)
     # a sparse checkout skips files; a skipped file that exists was created by the user
     tracked = [name for mode, tag, name in _entries() if mode != GITLINK and (tag != SKIPPED or os.path.lexists(name))]
-    untracked = _untracked_names()
+    untracked = [name for name in git.run("ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
     ours = {name for name in untracked if _is_below(name, OUR_FOLDERS) and not name.endswith("/")}
     needed = {str(path) for path in REQUIRED if path.is_file()} | _plugin_files()
     names = {*tracked, *ours, *needed}
     state = {str(path) for path in state_files()}
-    left_out = [_printable(name) for name in untracked if name not in {*ours, *needed, *state}]
+    others = [name.encode("utf-8", "surrogateescape") for name in untracked if name not in {*ours, *needed, *state}]
+    left_out = tuple(name.decode("utf-8", "backslashreplace") for name in others)  # valid UTF-8 for the receipt
     made = [name for name in tracked if is_written(name)]
-    return Inputs(tuple(sorted(names - set(made) - state)), tuple(sorted(made)), tuple(left_out))
+    return Inputs(tuple(sorted(names - set(made) - state)), tuple(sorted(made)), left_out)
 
 
 def _plugin_files() -> set[str]:
@@ -81,26 +82,13 @@ def state_files(folder: Path = Path()) -> list[Path]:
 
 def write_tree(inputs: Inputs, folder: Path) -> str:
     """Writes the git tree of the inputs, byte for byte from `folder`; files below LIVE from the project."""
-    live = [name for name in inputs.names if _is_below(name, LIVE)]
-    copied = [name for name in inputs.names if not _is_below(name, LIVE)]
     is_written = _is_written_by(folder / paths.DVC_YAML)
-    with _temporary_index() as index:
+    with _index_copy() as index:
         modes = {name: mode for mode, _, name in _entries(index)}
         _update_index(index, [name for name in modes if is_written(name)], "--force-remove")
-        for names, top in ((copied, folder), (live, project())):
+        for is_live, top in ((False, folder), (True, project())):
+            names = [name for name in inputs.names if _is_below(name, LIVE) == is_live]
             _add_files(index, names, top.absolute(), modes)
-        return git.run("write-tree", environment=index).strip()
-
-
-def tree_of_commit(commit: str) -> str:
-    """The tree of the inputs in a version's commit: as returned by `write_tree` when its run began."""
-    content = git.read_at(commit, paths.DVC_YAML) or b""
-    with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
-        (Path(folder) / "dvc.yaml").write_bytes(content)
-        is_written = _is_written_by(Path(folder) / "dvc.yaml")
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        git.run("read-tree", commit, environment=index)
-        _update_index(index, [name for _, _, name in _entries(index) if is_written(name)], "--force-remove")
         return git.run("write-tree", environment=index).strip()
 
 
@@ -109,8 +97,7 @@ def tree_with(tree: str, files: Iterable[Path]) -> str:
     existing = [path for path in files if path.is_file()]
     blobs = _blobs([path.absolute() for path in existing])
     lines = "".join(f"100644 {blob}\t{path.as_posix()}\0" for blob, path in zip(blobs, existing, strict=True))
-    with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+    with _new_index() as index:
         git.run("read-tree", tree, environment=index)
         git.run("update-index", "-z", "--replace", "--index-info", stdin=lines, environment=index)
         return git.run("write-tree", environment=index).strip()
@@ -118,9 +105,8 @@ def tree_with(tree: str, files: Iterable[Path]) -> str:
 
 def outputs_of(dvc_yaml: Path, stage: str | None = None) -> list[str]:
     """The outputs of all stages of a dvc.yaml, or of one."""
-    return [
-        path for name, kind, path in _dependencies_and_outputs(dvc_yaml) if kind != "deps" and stage in (None, name)
-    ]
+    entries = _dependencies_and_outputs(dvc_yaml)
+    return [path for name, kind, path in entries if kind != "deps" and stage in (None, name)]
 
 
 def dependencies_of(dvc_yaml: Path) -> list[str]:
@@ -131,12 +117,18 @@ def dependencies_of(dvc_yaml: Path) -> list[str]:
 
 
 @contextmanager
-def _temporary_index() -> Iterator[dict[str, str]]:
+def _new_index() -> Iterator[dict[str, str]]:
+    """The environment for git commands on a temporary index."""
+    with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
+        yield {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+
+
+@contextmanager
+def _index_copy() -> Iterator[dict[str, str]]:
     """The environment for git commands on a copy of the user's index without its flags: git does not check files that are
     `assume-unchanged`, skip-worktree, or watched by an fsmonitor."""
     entries = git.run("ls-files", "--stage", "-z") or git.run("ls-tree", "-r", "-z", "--full-tree", git.head_commit())
-    with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
-        environment = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+    with _new_index() as environment:
         git.run("update-index", "-z", "--index-info", stdin=entries, environment=environment)
         yield environment
 
@@ -245,15 +237,6 @@ def _entries(index: dict[str, str] | None = None) -> Iterator[tuple[str, str, st
             facts, name = line.split("\t", 1)
             tag, mode = facts.split()[:2]
             yield mode, tag, name
-
-
-def _untracked_names() -> list[str]:
-    return [name for name in git.run("ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
-
-
-def _printable(name: str) -> str:
-    """A file's name as valid UTF-8 for the receipt, which the name may not be."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _is_below(name: str, folders: Iterable[str]) -> bool:

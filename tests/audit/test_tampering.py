@@ -393,7 +393,7 @@ def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
     """The receipt says why the candidate has its settings; these runs are what people look at."""
     from tasks.audit.registered import trial_problems
     from tasks.audit.stage import _subject
-    from tasks.register.trials import complete_trials
+    from tasks.register.mlflow_run import complete_trials
     from tasks.tracking.tags import TRIAL_TAG
     from tasks.vcs.git_objects import Objects
 

@@ -14,9 +14,8 @@ from support.project import REPOSITORY
 
 from tasks import paths
 from tasks.base import convert
-from tasks.base.convert import base_folder
+from tasks.base.convert import base_folder, bases_folders
 from tasks.base.pin import BaseRecord
-from tasks.base.shared import bases_folders
 
 
 @pytest.fixture

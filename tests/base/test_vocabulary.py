@@ -13,12 +13,12 @@ from support.project import params, write_params
 from support.toychat import CHATML, chat_tokenizer, save_llama
 
 from tasks import paths
-from tasks.base.finite import first_not_finite
 from tasks.base.load import load_tokenizer
 from tasks.base.pin import pin_base
 from tasks.base.settings import BaseSettings
 from tasks.base.vocabulary import embeddings_in, require_embeddings, tokens_in
 from tasks.errors import BaseModelError
+from tasks.finetune.loop.train import first_not_finite
 
 SIZES = r"its tokenizer has 4\d\d tokens, its embeddings 400: some tokens have no embedding"
 

@@ -163,7 +163,7 @@ from tasks.finetune.loop import signals
 from tasks.runtime.progress import Progress
 now = 0.0
 signals.time = types.SimpleNamespace(monotonic=lambda: now)
-with signals.StopOnSignal(Progress("finetune", 1, "tokens")).handling_signals():
+with signals.handling_signals(signals.StopOnSignal(Progress("finetune", 1, "tokens")).request_stop):
     os.kill(os.getpid(), signal.SIGTERM)
     now = signals.SAME_SECONDS
     os.kill(os.getpid(), signal.SIGTERM)  # the same request, forwarded by another process

@@ -16,7 +16,7 @@ from tasks.errors import ConfigError, TrainingError
 from tasks.finetune.config.launch_settings import LaunchSettings
 from tasks.finetune.distributed.accelerate_env import sharding_environment
 from tasks.finetune.distributed.launch import require_launch
-from tasks.finetune.model.gather_model import sharding_strategy
+from tasks.finetune.model.save import sharding_strategy
 
 
 @pytest.mark.parametrize(

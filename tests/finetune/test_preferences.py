@@ -217,7 +217,7 @@ def test_the_odds_have_labels_on_answers_only() -> None:
         {"row_id": "a", "prompt_ids": [1, 2, 3], "chosen_ids": [4, 5], "rejected_ids": [6]},
         {"row_id": "b", "prompt_ids": [7], "chosen_ids": [8], "rejected_ids": [9, 10]},
     ]
-    batch = collate_odds(0)(rows)
+    batch = collate_odds(rows, 0)
     learned = {kind: batch[f"{kind}_labels"] for kind in ("chosen", "rejected")}
     assert [[token for token in row if token != -100] for row in learned["chosen"].tolist()] == [[4, 5], [8]]
     assert [[token for token in row if token != -100] for row in learned["rejected"].tolist()] == [[6], [9, 10]]
@@ -229,5 +229,5 @@ def test_a_mismatched_answer_is_truncated_at_the_context_length() -> None:
         {"row_id": "a", "prompt_ids": [1] * 6, "answer_ids": [2] * 2, "desirable": True},
         {"row_id": "b", "prompt_ids": [3] * 2, "answer_ids": [4] * 6, "desirable": False},
     ]
-    batch = collate_judged(0, limit=8)(rows)
+    batch = collate_judged(rows, 0, limit=8)
     assert batch["KL_input_ids"].tolist() == [[1] * 6 + [4] * 2, [3] * 2 + [2] * 2 + [0] * 4]

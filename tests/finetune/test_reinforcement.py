@@ -23,7 +23,7 @@ from tasks.finetune import stage
 from tasks.finetune.loop.progress_callback import CountingCollator, ProgressCallback
 from tasks.finetune.objectives import grpo as reinforcement
 from tasks.finetune.objectives import reward_functions as functions
-from tasks.finetune.objectives.grpo_sampler import PromptSampler
+from tasks.finetune.objectives.grpo import PromptSampler
 from tasks.finetune.objectives.reward_functions import reward_functions
 from tasks.finetune.settings import FinetuneSettings
 from tasks.finetune.work import Work

@@ -20,7 +20,7 @@ from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.failures import train_with_oom_retries
 from tasks.finetune.loop import train
-from tasks.finetune.loop.signals import StopOnSignal
+from tasks.finetune.loop.signals import StopOnSignal, handling_signals
 from tasks.finetune.settings import FinetuneSettings
 from tasks.runtime.files import read_json
 from tasks.runtime.progress import Progress, track
@@ -133,7 +133,7 @@ def test_a_closed_output_does_not_stop_training(project: Path, monkeypatch: pyte
         progress.advance(1)
     assert progress.done == 1
     stop = StopOnSignal(Progress("finetune", 1, "tokens"))
-    with stop.handling_signals():
+    with handling_signals(stop.request_stop):
         signal.raise_signal(signal.SIGTERM)
     assert stop.number == signal.SIGTERM
 

@@ -88,7 +88,7 @@ def test_scores_are_equal_after_loading_and_in_batches(
     assert scores
     for ids, value in scores.items():
         assert score(model, list(ids)) == pytest.approx(value, abs=1e-5)
-    batch = reward_model.collate_ranked(model.config.pad_token_id)(read_rows("valid", "ranked").to_pylist())
+    batch = reward_model.collate_ranked(read_rows("valid", "ranked").to_pylist(), model.config.pad_token_id)
     with torch.inference_mode():
         together = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 0]
     for ids, mask, value in zip(batch["input_ids"], batch["attention_mask"], together.tolist(), strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.project import REPOSITORY, params, write_params
 
-from flows.doctor.memory_estimate import GB, Memory, count_parameters, estimate_memory, shape_of
+from flows.doctor.memory_estimate import GB, Memory, count_parameters, estimate_training, shape_of
 from tasks.base.pin import pin_base
 from tasks.config import load_config
 from tasks.finetune.config.training_fields import LoraSettings
@@ -48,6 +48,10 @@ def test_adapters_are_counted_as_peft_makes_them(tiny_gpt2: Path) -> None:
         made = sum(p.numel() for p in model.parameters() if p.requires_grad)
         lora = LoraSettings(rank=4, target_modules=targets if isinstance(targets, str) else tuple(targets))
         assert count_parameters(model.get_base_model().config.to_dict(), FinetuneSettings(lora=lora)).trained == made
+
+
+def estimate_memory(config: dict[str, Any], training: Any, render: RenderSettings, precision: str) -> Memory:
+    return estimate_training(config, training.model_copy(update={"precision": precision}), render).memory
 
 
 @pytest.mark.parametrize("config", [LLAMA_7B, MISTRAL_7B], ids=["llama", "mistral"])

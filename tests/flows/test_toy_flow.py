@@ -133,10 +133,10 @@ def test_nothing_that_a_run_or_a_crash_writes_holds_a_secret(
         assert leaks((done.stdout + done.stderr).encode()) == []
         return done.stdout + done.stderr
 
-    real = (root / "tasks/lineage/champion_drift.py").read_text()
-    (root / "tasks/lineage/champion_drift.py").write_text(CRASH)
+    real = (root / "tasks/lineage/drift_report.py").read_text()
+    (root / "tasks/lineage/drift_report.py").write_text(CRASH)
     assert "RuntimeError" in run("run", code=1)
-    (root / "tasks/lineage/champion_drift.py").write_text(real)
+    (root / "tasks/lineage/drift_report.py").write_text(real)
     assert "champion" in run("run")
     assert any((root.parent / SECRETS["remote"]).rglob("*.dir")), "it was pushed there"
     receipt = json.loads((root / "data/reports/receipt.json").read_text())

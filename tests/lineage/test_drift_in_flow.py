@@ -21,8 +21,8 @@ from flows.report.summary import Summary, read_summary
 from flows.report.terminal import summary_page
 from tasks import paths
 from tasks.config import load_config
-from tasks.lineage import champion_drift, sample, version_data
-from tasks.lineage.champion_drift import report_against_champion
+from tasks.lineage import drift_report, sample, version_data
+from tasks.lineage.drift_report import report_against_champion
 from tasks.lineage.sample import draw_sample
 from tasks.runtime.files import read_json, write_json
 from tasks.state.round import Champion, Round, write_round
@@ -112,7 +112,7 @@ def test_a_shift_in_labels_is_named_in_the_summary_with_its_chinese_label(
 def test_it_is_measured_once_a_dataset(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin_round(champion=1)
     first = report_against_champion("tiny")
-    monkeypatch.setattr(champion_drift, "measure_drift", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(drift_report, "measure_drift", lambda *_: pytest.fail("measured again"))
     assert report_against_champion("tiny") == first
     begin_round(champion=2)
     assert report_against_champion("tiny")["state"] == "same data"

@@ -32,7 +32,7 @@ STEPS: list[tuple[Any, str]] = [
     (logged_model, "log_in_subprocess"),
     (Registry, "create_version"),
     (stage, "make_snapshot_commit"),
-    (door, "create_tag"),
+    (door, "make_ref"),
     (Registry, "set_version_tags"),
     (Registry, "set_alias"),
     (dvc_pipeline, "push"),

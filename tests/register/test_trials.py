@@ -13,7 +13,7 @@ from tasks import paths
 from tasks.base.weights_digest import weights_digest
 from tasks.config import load_config
 from tasks.register import stage
-from tasks.register.trials import complete_trials
+from tasks.register.mlflow_run import complete_trials
 from tasks.tracking import live_metrics
 from tasks.tracking.live_metrics import EVENTS_FILE, mirror_curves
 from tasks.tracking.registry import Registry, open_registry

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from support.git_trees import tree_of_commit
 from support.toyworld import git as user
 from support.toyworld import users_view
 
 from tasks import paths
 from tasks.errors import GitError
 from tasks.vcs import git
-from tasks.workspace.inputs import tree_of_commit
-from tasks.workspace.snapshot_commit import make_snapshot_commit
+from tasks.workspace.snapshot_commit import make_snapshot_commit, snapshot_now
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_commit_beside_never_touches_head_index_or_files(repository: Path) -> 
     before = users_view()
     made = make_snapshot_commit("version 1")
     assert users_view() == before
-    assert git.resolve(f"{made.commit}^") == git.head_commit()
+    assert git.resolve(f"{made}^") == git.head_commit()
 
 
 def test_a_commit_beside_holds_changes_ours_and_what_a_rebuild_needs(repository: Path) -> None:
@@ -68,10 +68,10 @@ def test_a_commit_beside_holds_changes_ours_and_what_a_rebuild_needs(repository:
     made = make_snapshot_commit("version 1")
     as_they_were = {".gitignore", "dvc.yaml", "params.yaml", "staged.txt"}
     needed = {"dvc.lock", "data/raw.dvc", "data/round.json"}
-    assert files_of(made.commit) == {*as_they_were, *needed, "tasks/curate/规则 new.py", "data/templates/own.yaml"}
-    assert made.left_out == ["报告.txt"]
-    assert git.read_at(made.commit, paths.PARAMS) == b"a: 2\n"
-    assert git.read_at(made.commit, Path("gone.txt")) is None
+    assert files_of(made) == {*as_they_were, *needed, "tasks/curate/规则 new.py", "data/templates/own.yaml"}
+    assert snapshot_now().left_out == ("报告.txt",)
+    assert git.read_at(made, paths.PARAMS) == b"a: 2\n"
+    assert git.read_at(made, Path("gone.txt")) is None
 
 
 def test_a_commit_beside_is_made_while_a_merge_is_under_way(repository: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_commit_beside_is_made_while_a_merge_is_under_way(repository: Path) ->
     with pytest.raises(Exception, match="merge"):
         user("merge", "other")
     made = make_snapshot_commit("version 1")
-    assert b"<<<<<<<" in (git.read_at(made.commit, paths.PARAMS) or b"")
+    assert b"<<<<<<<" in (git.read_at(made, paths.PARAMS) or b"")
     assert "UU params.yaml" in user("status", "--porcelain")
 
 
@@ -93,16 +93,16 @@ def test_a_commit_is_signed_by_us_where_the_user_has_no_name(repository: Path, m
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     user("config", "user.useConfigOnly", "true")
     made = make_snapshot_commit("version 1")
-    assert user("log", "-1", "--format=%an <%ae>", made.commit).strip() == "Strop <strop@localhost>"
+    assert user("log", "-1", "--format=%an <%ae>", made).strip() == "Strop <strop@localhost>"
     user("config", "user.name", "Ada")
     user("config", "user.email", "ada@example.org")
     made = make_snapshot_commit("version 1")
-    assert user("log", "-1", "--format=%an <%ae>", made.commit).strip() == "Ada <ada@example.org>"
+    assert user("log", "-1", "--format=%an <%ae>", made).strip() == "Ada <ada@example.org>"
 
 
 def test_a_ref_moves_only_from_where_it_was_expected(repository: Path) -> None:
     head = git.head_commit()
-    other = make_snapshot_commit("other").commit
+    other = make_snapshot_commit("other")
     git.move_ref("refs/strop/x", head, expected=None)
     with pytest.raises(git.RefMoved):
         git.move_ref("refs/strop/x", other, expected=None)
@@ -114,10 +114,10 @@ def test_a_ref_moves_only_from_where_it_was_expected(repository: Path) -> None:
 
 def test_a_tag_is_made_once_and_never_moved(repository: Path) -> None:
     head = git.head_commit()
-    git.create_tag("tiny@v1", head)
-    git.create_tag("tiny@v1", head)
+    git.make_ref("refs/tags/tiny@v1", head)
+    git.make_ref("refs/tags/tiny@v1", head)
     with pytest.raises(GitError, match="already points at"):
-        git.create_tag("tiny@v1", make_snapshot_commit("other").commit)
+        git.make_ref("refs/tags/tiny@v1", make_snapshot_commit("other"))
 
 
 def test_a_clone_of_a_refused_candidate_holds_its_commit(
@@ -125,9 +125,9 @@ def test_a_clone_of_a_refused_candidate_holds_its_commit(
 ) -> None:
     fill_the_project()
     made = make_snapshot_commit("refused")
-    git.make_ref("refs/strop/refused/tiny/v1", made.commit)
+    git.make_ref("refs/strop/refused/tiny/v1", made)
     clone = tmp_path_factory.mktemp("clones") / "clone"
-    git.clone_at(made.commit, clone)
+    git.clone_at(made, clone)
     assert (clone / "params.yaml").read_text() == "a: 2\n"
     assert not (clone / "报告.txt").exists()
 
@@ -190,18 +190,18 @@ def test_a_variable_of_another_repository_changes_nothing_that_is_read_or_writte
     with monkeypatch.context() as patch:
         patch.setenv(variable, str(other / paths_of_variables.get(variable, ".git/objects")))
         assert git.first_parents("HEAD") == [head, first]
-        made = make_snapshot_commit("version 1").commit
+        made = make_snapshot_commit("version 1")
         git.make_ref("refs/strop/x", made)
     assert user("show", f"{made}:params.yaml") == "a: 2\n"
     assert user("rev-parse", "refs/strop/x").strip() == made
 
 
 def test_replaced_objects_and_grafts_are_ignored(repository: Path) -> None:
-    made = make_snapshot_commit("version 1").commit
+    made = make_snapshot_commit("version 1")
     git.make_ref("refs/strop/x", made)
     expected = tree_of_commit(made)
     Path("params.yaml").write_text("a: 3\n")
-    other = make_snapshot_commit("version 2").commit
+    other = make_snapshot_commit("version 2")
     user("replace", made, other)
     Path(".git/info/grafts").write_text(f"{made}\n")
     assert tree_of_commit(made) == expected != tree_of_commit(other)

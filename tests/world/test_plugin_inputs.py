@@ -160,7 +160,7 @@ def test_a_run_imports_the_plugin_of_its_snapshot_and_the_version_holds_it(
     assert loaded_plugins()[0].is_local
     require_recorded("gate")
     assert sys.modules["my_package.numbers"].NUMBER == 1
-    commit = make_snapshot_commit("a version").commit
+    commit = make_snapshot_commit("a version")
     assert git("show", f"{commit}:my_package/numbers.py") == "NUMBER = 1\n"
     assert "my_package.strop" in git("show", f"{commit}:data/plugins/gate.json")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.git_trees import tree_of_commit
 from support.project import own_code, params, write_params
 from support.tiny_models import make_tiny_gpt2
 from support.toy_rows import qa_records, write_jsonl
@@ -20,7 +21,7 @@ from tasks.runtime.run_origin import current_snapshot, project, written_path
 from tasks.state.decisions import record_decision, record_decisions
 from tasks.vcs.git import clone_at
 from tasks.workspace import copy_inputs
-from tasks.workspace.inputs import outputs_of, tree_of_commit
+from tasks.workspace.inputs import outputs_of
 from tasks.workspace.run_folder import begin, hand_over, take_collected
 from tasks.workspace.snapshot_commit import make_snapshot_commit
 
@@ -72,7 +73,7 @@ def test_no_input_changes_under_a_run_and_the_version_holds_them(
     git("commit", "-q", "--allow-empty", "-m", "Meanwhile")
     tree = enter(work, monkeypatch)
     assert {name: Path(name).read_bytes() for name in INPUTS} == before
-    made = make_snapshot_commit("a version").commit
+    made = make_snapshot_commit("a version")
     assert tree_of_commit(made) == tree
     assert git("rev-parse", f"{made}^").strip() == head
     assert {name: git("show", f"{made}:{name}").encode() for name in INPUTS} == before
@@ -173,7 +174,7 @@ def test_decisions_of_sources_join_the_run_and_those_of_people_wait(
     snapshot = current_snapshot()
     assert snapshot is not None
     assert snapshot.tree != before
-    assert tree_of_commit(make_snapshot_commit("a version").commit) == snapshot.tree
+    assert tree_of_commit(make_snapshot_commit("a version")) == snapshot.tree
 
 
 def test_outputs_come_back_whole_and_reports_of_others_stay(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +266,7 @@ def test_a_version_holds_the_bytes_of_the_disk_whatever_git_would_make_of_them(
     tree = enter(begin(), monkeypatch)
     assert {name: Path(name).read_bytes() for name in names} == before
     assert {name: stored(tree, name) for name in names} == before
-    clone_at(make_snapshot_commit("a version").commit, tmp_path / "clone")
+    clone_at(make_snapshot_commit("a version"), tmp_path / "clone")
     assert {name: (tmp_path / "clone" / name).read_bytes() for name in names} == before
 
 

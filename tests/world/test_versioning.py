@@ -216,8 +216,8 @@ def test_the_dataset_version_is_the_hash_of_its_content(project: Path) -> None:
 
 def version_one() -> str:
     run_all()
-    commit = make_snapshot_commit("one").commit
-    git.create_tag("tiny@v1", commit)
+    commit = make_snapshot_commit("one")
+    git.make_ref("refs/tags/tiny@v1", commit)
     Path("data/raw/a").write_text("A")
     dvc_pipeline.add_raw()
     run_all()

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.base.digests import cached_digests
+from tasks.base.files import locate_files, newest_revision
 from tasks.base.generation import Answer
-from tasks.base.hub import newest_revision
 from tasks.base.load import load_tokenizer, load_weights
-from tasks.base.pin import locate_files
 from tasks.base.precision import best_precision
 from tasks.base.prompts import Prompts
 from tasks.base.settings import is_folder

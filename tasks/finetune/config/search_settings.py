@@ -50,10 +50,6 @@ class Range(Settings):
                 raise ValueError(f"`low` is {self.low}, which has no logarithm")
         return self
 
-    def values_to_check(self) -> tuple[Any, ...]:
-        """The values to validate: all choices, or both bounds of the range."""
-        return self.choices or (self.low, self.high)
-
 
 class SearchSettings(Settings):
     trials: Count = 20
@@ -94,7 +90,7 @@ def require_searchable(search: SearchSettings, settings: TrainingFields) -> None
         kind = number_type(type(settings), name, values)
         if values.choices is None and kind is None:
             raise ValueError(f"search.parameters.{name} is not a number: set `choices`")
-        for value in values.values_to_check():
+        for value in values.choices or (values.low, values.high):
             try:
                 with_values(settings, {name: as_type(value, kind)})
             except ValidationError as error:

@@ -125,8 +125,9 @@ def parsed_arguments(work: Work, train_rows: int, valid_rows: int, **more: Any) 
         "data_seed": settings.seed,
         **more,
     }
+    require_fields(settings.objective, settings.trainer)
     try:
-        return kind(**{**defaults, **_check_fields(settings.trainer, kind, settings.objective)})
+        return kind(**{**defaults, **settings.trainer})
     except (TypeError, ValueError) as error:
         raise TrainingError(f"finetune.trainer: {one_line(error)}", where="params.yaml", fix="Fix it") from error
 
@@ -146,17 +147,7 @@ def require_fields(objective: str, names: Iterable[str]) -> None:
 
 def invalid_fields(objective: str, names: Iterable[str]) -> Iterator[tuple[str, TrainingError]]:
     """(name, error) of each name that may not be set under `finetune.trainer`."""
-    return _invalid_fields(names, arguments_class(objective), objective)
-
-
-def _check_fields(extra: dict[str, Any], kind: type[Any], objective: str) -> dict[str, Any]:
-    """The user's fields, after checks; fields for which Strop has only a default are allowed."""
-    for _, error in _invalid_fields(extra, kind, objective):
-        raise error
-    return extra
-
-
-def _invalid_fields(names: Iterable[str], kind: type[Any], objective: str) -> Iterator[tuple[str, TrainingError]]:
+    kind = arguments_class(objective)
     field_names = {field.name for field in fields(kind) if field.init}
     for name in names:
         if name in OBJECTIVES[objective].sets:

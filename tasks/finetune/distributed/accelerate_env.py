@@ -6,7 +6,6 @@ import argparse
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,13 +22,10 @@ def require_sharding(settings: LaunchSettings) -> None:
     """Raises TrainingError where the file is missing, damaged or for another strategy, or a library or GPU is missing."""
     if settings.config is None:
         return
-    _fields(settings)
+    _require_strategy(settings)
     if settings.strategy == "deepspeed" and importlib.util.find_spec("deepspeed") is None:
-        what, fix = (
-            "finetune.launch.strategy: deepspeed needs DeepSpeed",
-            "pip install deepspeed, or set strategy: fsdp",
-        )
-        raise TrainingError(what, where="params.yaml", fix=fix)
+        what = "finetune.launch.strategy: deepspeed needs DeepSpeed"
+        raise TrainingError(what, where="params.yaml", fix="pip install deepspeed, or set strategy: fsdp")
     if not torch.cuda.is_available():  # accelerate would silently use DDP
         what = f"finetune.launch.strategy: {settings.strategy} needs GPUs, and there is none"
         raise TrainingError(what, where="params.yaml", fix="Set strategy: ddp")
@@ -65,7 +61,7 @@ def sharding_environment(settings: LaunchSettings) -> dict[str, str]:
     }
 
 
-def _fields(settings: LaunchSettings) -> dict[str, Any]:
+def _require_strategy(settings: LaunchSettings) -> None:
     path = Path(settings.config or "")
     fix = f"Write one: accelerate config --config_file {path}"
     try:
@@ -78,5 +74,3 @@ def _fields(settings: LaunchSettings) -> dict[str, Any]:
     if kind != expected:
         what = f"distributed_type is {kind}, but finetune.launch.strategy: {settings.strategy} needs {expected}"
         raise TrainingError(what, where=str(path), fix=fix)
-    parsed: dict[str, Any] = fields
-    return parsed

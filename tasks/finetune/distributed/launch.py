@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ from tasks.finetune.distributed.accelerate_env import require_sharding, sharding
 from tasks.finetune.distributed.worker import error_file, error_from, log_file, write_job
 from tasks.finetune.failures import Mishap
 from tasks.finetune.job import Job
-from tasks.finetune.loop.signals import Interrupted
+from tasks.finetune.loop.signals import Interrupted, handling_signals
 from tasks.finetune.loop.thread_log import first_threads, training_name
 from tasks.runtime.files import read_json
 
@@ -143,9 +142,6 @@ def _forwarding_signals(children: list[subprocess.Popen[bytes]]) -> Iterator[lis
     Yields the list of received signals.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
 
     def handle(number: int, frame: Any) -> None:
         received.append(number)
@@ -153,12 +149,8 @@ def _forwarding_signals(children: list[subprocess.Popen[bytes]]) -> Iterator[lis
             with contextlib.suppress(ProcessLookupError):
                 child.send_signal(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handling_signals(handle):
         yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _error(job: Path, codes: list[int | None], first: int) -> Exception | None:

@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from transformers import TrainerCallback
@@ -22,6 +22,20 @@ logger = logging.getLogger(__name__)
 SAME_SECONDS = 3.0
 """Repeated signals within this time count as one request: a terminal sends Ctrl-C to all processes, and the command that ends them
 also sends SIGTERM, both to the workers and to the process that forwards it to them."""
+
+
+@contextlib.contextmanager
+def handling_signals(handle: Callable[[int, Any], None]) -> Iterator[None]:
+    """Calls `handle` for SIGTERM and Ctrl-C within the block (in the main thread; other threads receive none)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Interrupted(StropError):
@@ -50,19 +64,6 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         self.has_stopped = False
         """Did a signal end the training? It may also arrive after the training has ended by itself."""
 
-    @contextlib.contextmanager
-    def handling_signals(self) -> Iterator[None]:
-        """Handles signals within the block (in the main thread; other threads receive none)."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def require_uninterrupted(self, state: Any) -> None:
         """Raises Interrupted if a signal ended the training."""
         if self.number is not None and self.has_stopped:
@@ -75,7 +76,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             self.number = number
             self.has_stopped = control.should_save = control.should_training_stop = True
 
-    def _stop(self, number: int, frame: Any) -> None:
+    def request_stop(self, number: int, frame: Any) -> None:
         now = time.monotonic()
         if now - self._first_times.setdefault(number, now) > SAME_SECONDS:
             signal.signal(number, signal.SIG_DFL)

@@ -13,15 +13,14 @@ import torch
 from transformers import PrinterCallback, set_seed
 
 from tasks.base.convert import base_folder
-from tasks.base.finite import first_not_finite
 from tasks.base.load import device_name
 from tasks.base.precision import DTYPES, Precision
 from tasks.errors import BaseModelError, TrainingError, one_line
 from tasks.finetune.loop.checkpoints import SaveEvery, SealCheckpoint, StopEarly, last_checkpoint, require_best
 from tasks.finetune.loop.progress_callback import CountingCollator, ProgressCallback
-from tasks.finetune.loop.signals import StopOnSignal
+from tasks.finetune.loop.signals import StopOnSignal, handling_signals
 from tasks.finetune.loop.thread_log import AdjustThreads
-from tasks.finetune.model.gather_model import sharding_strategy
+from tasks.finetune.model.save import sharding_strategy
 from tasks.finetune.process_group import (
     broadcast_from_rank_zero,
     is_rank_zero,
@@ -101,7 +100,7 @@ def train(work: Work, trial: Trial | None = None, threads: AdjustThreads | None 
             sharding_strategy(trainer)  # fails before any work if the model is not sharded
         else:
             _require_optimizer(trainer)
-        with stop.handling_signals(), _import_errors_as_settings(), _nan_errors_as_base(work):
+        with handling_signals(stop.request_stop), _import_errors_as_settings(), _nan_errors_as_base(work):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         stop.require_uninterrupted(trainer.state)
         is_counted = counter.tokens > 0  # 0 where other processes load the data
@@ -170,8 +169,23 @@ def _report_utilisation(progress: Progress, step: int, speed: float, flops: floa
 
 
 def _base_error(work: Work) -> BaseModelError | None:
+    """The error where NaN comes from the base's weights: then the base is at fault, not the rows."""
     tensor = first_not_finite(base_folder(work.record))
     if tensor is None:
         return None
     what = f"the base's weights hold NaN or infinity ({tensor}), so it cannot be trained"
     return BaseModelError(what, where=work.record.id, fix="Set base.model to an intact copy of the model")
+
+
+def first_not_finite(folder: Path) -> str | None:
+    """The first tensor in a model folder that holds NaN or infinity; None where all are finite."""
+    import torch
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118  it is not a dictionary
+                tensor = file.get_tensor(name)
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+                    return str(name)
+    return None

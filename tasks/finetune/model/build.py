@@ -15,6 +15,7 @@ from tasks.finetune.process_group import is_sharded
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.step.gpu_kernels import use_fast_kernels
 from tasks.finetune.step.lora_linear import use_fast_lora
+from tasks.finetune.step.mfu import layers_of
 from tasks.finetune.step.packed_attention import use_packed_attention
 from tasks.finetune.step.packing_probe import attends_to_later_tokens
 from tasks.finetune.work import Work
@@ -189,8 +190,7 @@ def _freeze(model: Any, settings: TrainingSettings, precision: Precision) -> Non
 
 
 def _last_layers(model: Any, count: int) -> list[torch.nn.Parameter]:
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    layers = max(([*modules] for modules in lists), key=len, default=[])
+    layers = layers_of(model)
     if count > len(layers):
         what = f"finetune.freeze.last_layers is {count}, and this model has {len(layers)} layers"
         raise TrainingError(what, where="params.yaml", fix="Set fewer, or finetune.method: full")

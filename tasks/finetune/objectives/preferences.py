@@ -8,6 +8,7 @@ the better answers also have a loss.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks.dataset.rendered import read_rows
@@ -17,7 +18,7 @@ from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import longest_row, max_row_tokens, require_fits_context
 from tasks.finetune.objectives.sft import require_rows
 from tasks.finetune.objectives.trl_dataset import (
-    Collate,
+    Batch,
     TokenRows,
     collate_judged,
     collate_odds,
@@ -63,7 +64,7 @@ def prepare(work: Work) -> PreparedTraining:
             model=build_model(work),
             tokenizer=tokenizer,
             args=training_arguments(work, len(train), len(valid)),
-            data_collator=collate(tokenizer.pad_token_id),
+            data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
             train_dataset=TokenRows(train),
             eval_dataset=TokenRows(valid) if len(valid) else None,
             callbacks=callbacks,
@@ -75,8 +76,8 @@ def prepare(work: Work) -> PreparedTraining:
     return prepared_training(work, len(train), int(lengths.sum()), make_trainer, facts, flops)
 
 
-TrainerParts = tuple[type[Any], Callable[[int], Collate]]
-"""The trainer's class, and its collator for a padding token."""
+TrainerParts = tuple[type[Any], Callable[..., Batch]]
+"""The trainer's class, and its collator, which also needs `pad_id`."""
 
 
 def _dpo(work: Work, train: pa.Table) -> TrainerParts:
@@ -109,7 +110,7 @@ def _kto(work: Work, train: pa.Table) -> TrainerParts:
             return RandomSampler(self.train_dataset if train_dataset is None else train_dataset)
 
     spare_rows, limit = train.slice(0, 2).to_pylist(), max_row_tokens(work)
-    return Kto, lambda pad_id: collate_judged(pad_id, spare_rows, limit)
+    return Kto, partial(collate_judged, spare_rows=spare_rows, limit=limit)
 
 
 TRAINERS = {"dpo": _dpo, "orpo": _orpo, "kto": _kto}

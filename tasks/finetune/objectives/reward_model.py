@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tasks.base.heads import REWARD
@@ -40,7 +41,7 @@ def prepare(work: Work) -> PreparedTraining:
             model=model,
             tokenizer=tokenizer_of(work),
             args=training_arguments(work, len(train), len(valid)),
-            data_collator=collate_ranked(model.config.get_text_config().pad_token_id),
+            data_collator=partial(collate_ranked, pad_id=model.config.get_text_config().pad_token_id),
             train_dataset=TokenRows(train),
             eval_dataset=TokenRows(valid) if len(valid) else None,
             callbacks=callbacks,

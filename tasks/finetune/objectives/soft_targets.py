@@ -50,7 +50,7 @@ def compute_soft_targets(
         vocabulary: size of the student's vocabulary; a teacher's head may be padded to more.
         progress: counts packed rows.
     """
-    stored = stored_keys(folder)
+    stored = {key for path in _intact_files(folder) for key in pq.read_table(path, columns=["key"])["key"].to_pylist()}
     missing: list[int] = []
     for row in range(len(rows)):
         if all(key in stored for key, _ in _examples(rows[row])):
@@ -72,11 +72,6 @@ def compute_soft_targets(
         name = hashlib.sha256("".join(entry["key"] for entry in entries).encode()).hexdigest()[:32]
         table = pa.Table.from_pylist(entries, SCHEMA)
         write_parquet(folder / f"{name}.parquet", table, write_page_checksum=True)
-
-
-def stored_keys(folder: Path) -> set[str]:
-    """Keys of the examples whose targets are stored in `folder`."""
-    return {key for path in _intact_files(folder) for key in pq.read_table(path, columns=["key"])["key"].to_pylist()}
 
 
 def _intact_files(folder: Path) -> Iterator[Path]:

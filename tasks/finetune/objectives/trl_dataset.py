@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from tasks.finetune.step.mfu import Lengths
 
 Row = dict[str, Any]
 Batch = dict[str, Any]
-Collate = Callable[[list[Row]], Batch]
 
 
 class TokenRows(Dataset):  # type: ignore[misc]
@@ -62,71 +61,51 @@ def prompts_with_answers(
     }
 
 
-def collate_pairs(pad_id: int) -> Collate:
+def collate_pairs(rows: list[Row], pad_id: int) -> Batch:
     """Pairs → a batch of DPOTrainer: the better answers first, then the worse ones."""
-
-    def collate(rows: list[Row]) -> Batch:
-        prompts = [row["prompt_ids"] for row in rows]
-        answers = [row[name] for name in ("chosen_ids", "rejected_ids") for row in rows]
-        return {**prompts_with_answers(prompts * 2, answers, pad_id), "row_ids": [row["row_id"] for row in rows]}
-
-    return collate
+    prompts = [row["prompt_ids"] for row in rows]
+    answers = [row[name] for name in ("chosen_ids", "rejected_ids") for row in rows]
+    return {**prompts_with_answers(prompts * 2, answers, pad_id), "row_ids": [row["row_id"] for row in rows]}
 
 
-def collate_odds(pad_id: int) -> Collate:
+def collate_odds(rows: list[Row], pad_id: int) -> Batch:
     """Pairs → a batch of ORPOTrainer: input_ids, attention_mask and labels of the better and of the worse answers."""
-
-    def collate(rows: list[Row]) -> Batch:
-        batch: Batch = {"row_ids": [row["row_id"] for row in rows]}
-        for kind in ("chosen", "rejected"):
-            part = prompts_with_answers(
-                [row["prompt_ids"] for row in rows], [row[f"{kind}_ids"] for row in rows], pad_id
-            )
-            is_answer = part.pop("completion_mask") == 1
-            labels = {"labels": part["input_ids"].masked_fill(~is_answer, -100)}
-            batch |= {f"{kind}_{name}": value for name, value in (part | labels).items()}
-        return batch
-
-    return collate
+    batch: Batch = {"row_ids": [row["row_id"] for row in rows]}
+    for kind in ("chosen", "rejected"):
+        part = prompts_with_answers([row["prompt_ids"] for row in rows], [row[f"{kind}_ids"] for row in rows], pad_id)
+        is_answer = part.pop("completion_mask") == 1
+        labels = {"labels": part["input_ids"].masked_fill(~is_answer, -100)}
+        batch |= {f"{kind}_{name}": value for name, value in (part | labels).items()}
+    return batch
 
 
-def collate_judged(pad_id: int, spare_rows: Sequence[Row] = (), limit: int | None = None) -> Collate:
+def collate_judged(rows: list[Row], pad_id: int, spare_rows: Sequence[Row] = (), limit: int | None = None) -> Batch:
     """Rated answers → a batch of KTOTrainer, which also pairs each prompt with the answer to the previous prompt in the batch.
 
     Args:
         spare_rows: rows of which the first different one provides the mismatched answer for a batch of one row.
         limit: maximum tokens of a prompt with a mismatched answer; it is truncated there.
     """
-
-    def collate(rows: list[Row]) -> Batch:
-        prompts, answers = ([row[name] for row in rows] for name in ("prompt_ids", "answer_ids"))
-        mismatched = [answers[-1], *answers[:-1]]
-        if len(rows) == 1:
-            mismatched = [
-                next((row["answer_ids"] for row in spare_rows if row["row_id"] != rows[0]["row_id"]), answers[0])
-            ]
-        if limit is not None:
-            mismatched = [answer[: limit - len(prompt)] for prompt, answer in zip(prompts, mismatched, strict=True)]
-        return {
-            **prompts_with_answers(prompts, answers, pad_id),
-            **prompts_with_answers(prompts, mismatched, pad_id, prefix="KL_"),
-            "label": torch.tensor([row["desirable"] for row in rows]),
-            "row_ids": [row["row_id"] for row in rows],
-        }
-
-    return collate
+    prompts, answers = ([row[name] for row in rows] for name in ("prompt_ids", "answer_ids"))
+    mismatched = [answers[-1], *answers[:-1]]
+    if len(rows) == 1:
+        others = (row["answer_ids"] for row in spare_rows if row["row_id"] != rows[0]["row_id"])
+        mismatched = [next(others, answers[0])]
+    if limit is not None:
+        mismatched = [answer[: limit - len(prompt)] for prompt, answer in zip(prompts, mismatched, strict=True)]
+    return {
+        **prompts_with_answers(prompts, answers, pad_id),
+        **prompts_with_answers(prompts, mismatched, pad_id, prefix="KL_"),
+        "label": torch.tensor([row["desirable"] for row in rows]),
+        "row_ids": [row["row_id"] for row in rows],
+    }
 
 
-def collate_ranked(pad_id: int) -> Collate:
+def collate_ranked(rows: list[Row], pad_id: int) -> Batch:
     """Pairs → a batch of RewardTrainer: prompts with answers, the better ones first."""
-
-    def collate(rows: list[Row]) -> Batch:
-        sequences = [row["prompt_ids"] + row[name] for name in ("chosen_ids", "rejected_ids") for row in rows]
-        mask = padded([[1] * len(ids) for ids in sequences], 0)
-        return {
-            "input_ids": padded(sequences, pad_id),
-            "attention_mask": mask,
-            "row_ids": [row["row_id"] for row in rows],
-        }
-
-    return collate
+    sequences = [row["prompt_ids"] + row[name] for name in ("chosen_ids", "rejected_ids") for row in rows]
+    return {
+        "input_ids": padded(sequences, pad_id),
+        "attention_mask": padded([[1] * len(ids) for ids in sequences], 0),
+        "row_ids": [row["row_id"] for row in rows],
+    }

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from transformers import Trainer
-
 from tasks.base.convert import base_folder
 from tasks.base.load import load_tokenizer
 from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps
 from tasks.finetune.process_group import gather_from_ranks
+from tasks.finetune.step.trainer import ResumableTrainer
 from tasks.finetune.work import PreparedTraining, Work
 
 REFERENCE = "ref"
 """TRL's name for the reference copy of the adapter, which is not part of the trained model."""
 
 
-class TokenTrainer(Trainer):  # type: ignore[misc]
+class TokenTrainer(ResumableTrainer):
     """A mixin before one of TRL's trainers; its batches hold their `row_ids`.
 
     Args:
@@ -31,9 +30,6 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
         for configuration, pad_token_id in pad_ids:  # TRL overwrites it; a scalar head reads the model's own
             configuration.pad_token_id = pad_token_id
         self.processing_class: Any = None  # or TRL writes its special tokens into the model's configuration
-        self.row_ids: list[str] = []
-        """Of the current global batch."""
-        self._rows_step = -1
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         result = super().train(*arguments, **named)
@@ -45,13 +41,6 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
         self.record_rows(inputs.pop("row_ids", []), model.training)
         return super().compute_loss(model, inputs, *more, **named)
 
-    def record_rows(self, row_ids: list[str], is_training: bool) -> None:
-        """Records the rows of a micro-batch."""
-        if is_training:
-            if self._rows_step != self.state.global_step:
-                self._rows_step, self.row_ids = self.state.global_step, []
-            self.row_ids += row_ids
-
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Does nothing: a model card does not belong into a checkpoint."""
 
@@ -60,13 +49,6 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """Sends nothing."""
-
-    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
-        """Does nothing if the resumed checkpoint was the training's last."""
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-        if not self.control.should_training_stop:
-            super()._run_epoch(*arguments, **named)
 
 
 def tokenizer_of(work: Work) -> Any:
@@ -87,7 +69,7 @@ def prepared_training(
         steps_per_epoch=steps_per_epoch(work.settings, train_rows),
         total_steps=total_steps(work.settings, train_rows),
         make_trainer=make_trainer,
-        row_ids=lambda trainer: [row_id for part in gather_from_ranks(trainer.row_ids) for row_id in part],
+        row_ids=lambda trainer: [row_id for part in gather_from_ranks(trainer.rows) for row_id in part],
         epoch_flops=epoch_flops,
         facts={"train_examples": train_rows, **facts},
     )

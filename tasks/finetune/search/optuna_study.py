@@ -34,8 +34,8 @@ def propose(
     if search.sampler == "grid":
         study.enqueue_trial(_grid_point(search, number))
     trial = study.ask(distributions)
-    values = {name: _from_optuna(search, name, value) for name, value in trial.params.items()}
-    return trial, values
+    choices = _choices(search)
+    return trial, {name: json.loads(value) if name in choices else value for name, value in trial.params.items()}
 
 
 def study_of(
@@ -59,6 +59,7 @@ def study_of(
     )
     study = optuna.create_study(sampler=sampler, pruner=pruner)
     distributions = _distributions(search, kind)
+    choices = _choices(search)
     for outcome in outcomes:
         is_complete = outcome.value is not None
         state = optuna.trial.TrialState.COMPLETE if is_complete else optuna.trial.TrialState.PRUNED
@@ -66,7 +67,7 @@ def study_of(
             optuna.trial.create_trial(
                 state=state,
                 value=outcome.value,
-                params={name: _to_optuna(search, name, value) for name, value in outcome.parameters.items()},
+                params={n: json.dumps(v) if n in choices else v for n, v in outcome.parameters.items()},
                 distributions=distributions,
                 intermediate_values={int(step): loss for step, loss in outcome.valid_losses.items()},
             )
@@ -89,12 +90,9 @@ def _distributions(search: SearchSettings, kind: type[TrainingSettings]) -> dict
     return distributions
 
 
-def _to_optuna(search: SearchSettings, name: str, value: Any) -> Any:
-    return json.dumps(value) if search.parameters[name].choices else value
-
-
-def _from_optuna(search: SearchSettings, name: str, value: Any) -> Any:
-    return json.loads(value) if search.parameters[name].choices else value
+def _choices(search: SearchSettings) -> set[str]:
+    """The settings whose values Optuna gets as JSON."""
+    return {name for name, values in search.parameters.items() if values.choices}
 
 
 def _grid_point(search: SearchSettings, number: int) -> dict[str, str]:

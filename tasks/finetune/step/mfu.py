@@ -52,7 +52,7 @@ def epoch_flops(model: Any, lengths: Lengths, learned: int, computed: float = 1.
     """
     tokens = float(lengths.sum()) * computed
     head = model.get_output_embeddings()
-    layers = _layers(model)
+    layers = layers_of(model)
     below = _layers_without_backward(model, layers)
     no_input_gradient = {id(module) for layer in below for module in layer.modules()}
     if head is not None and not any(value.requires_grad for value in model.parameters() if value is not head.weight):
@@ -80,7 +80,8 @@ def _weight_count(module: Any, weight: torch.Tensor) -> int:
     return int(module.in_features * module.out_features if is_linear else weight.numel())
 
 
-def _layers(model: Any) -> list[Any]:
+def layers_of(model: Any) -> list[Any]:
+    """The layers: the longest list of modules."""
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     return max(([*modules] for modules in lists), key=len, default=[])
 

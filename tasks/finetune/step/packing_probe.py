@@ -36,7 +36,8 @@ def supports_packed_rows(model: Any, own_attention: str) -> bool:
     try:
         together = _logits(model, _batch(model, 0))
         model.set_attn_implementation(own_attention)
-        alone, other = (_logits(model, _last_alone(model, prompt)) for prompt in (0, 1))
+        last = slice(-MIN_SHARED_TOKENS - OWN_TOKENS[-1], None)
+        alone, other = (_logits(model, {"input_ids": _batch(model, n)["input_ids"][:, last]}) for n in (0, 1))
     except PROBE_ERRORS:
         return False
     finally:
@@ -109,10 +110,6 @@ def _batch(model: Any, prompt: int) -> dict[str, Any]:
         "labels": torch.full_like(ids, IGNORED)[None],
         "cu_seq_lens_q": torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32),
     }
-
-
-def _last_alone(model: Any, prompt: int) -> dict[str, Any]:
-    return {"input_ids": _batch(model, prompt)["input_ids"][:, -MIN_SHARED_TOKENS - OWN_TOKENS[-1] :]}
 
 
 def _logits(model: Any, batch: dict[str, Any], last: int = OWN_TOKENS[-1]) -> torch.Tensor:

@@ -18,7 +18,31 @@ from tasks.finetune.step.samplers import RowSampler, RowsWithFillers
 from tasks.finetune.step.shared_prefix import IGNORED, predicting_positions
 
 
-class AnswerTrainer(Trainer):  # type: ignore[misc]
+class ResumableTrainer(Trainer):  # type: ignore[misc]
+    """Records the rows of the current global batch, and can resume from the last checkpoint of a training."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.rows: list[Any] = []
+        """Of the current global batch: packed rows by micro-batch, or row ids."""
+        self._rows_step = -1
+
+    def record_rows(self, rows: list[Any], is_training: bool) -> None:
+        """Records the rows of a micro-batch."""
+        if is_training:
+            if self._rows_step != self.state.global_step:
+                self._rows_step, self.rows = self.state.global_step, []
+            self.rows += rows
+
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        """Does nothing if the resumed checkpoint was the training's last."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(*arguments, **named)
+
+
+class AnswerTrainer(ResumableTrainer):
     """Trains on batches of `packed_attention.collate`. The loss is the mean cross-entropy per trained token of the global batch.
 
     Args:
@@ -50,9 +74,6 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         self.label_smoothing = label_smoothing
         self.distill = distill
         self.is_packed = is_packed
-        self.rows: list[torch.Tensor] = []
-        """Packed rows of the current global batch, by micro-batch."""
-        self._rows_step = -1
         self.lengths: torch.Tensor | None = None
         self.computes_own_loss = is_packed and use_answer_loss(self.model)
         if neftune_alpha:
@@ -66,7 +87,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Sum of the cross-entropies of the batch's trained tokens, divided by the trained tokens of the global batch."""
-        self._record_rows(inputs.pop("rows"), model.training)
+        self.record_rows([inputs.pop("rows")], model.training)
         labels = inputs.pop("labels")
         smoothing = self.label_smoothing if model.training else 0.0
         compute = self._packed_loss if self.is_packed else self._padded_loss
@@ -76,12 +97,6 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         else:
             loss = loss * world_size() / num_items_in_batch  # gradients are averaged over processes
         return (loss, outputs) if return_outputs else loss
-
-    def _record_rows(self, rows: torch.Tensor, is_training: bool) -> None:
-        if is_training:
-            if self._rows_step != self.state.global_step:
-                self._rows_step, self.rows = self.state.global_step, []
-            self.rows.append(rows)
 
     def _packed_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
@@ -124,13 +139,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         return loss_of_logits(logits[:, :-1][is_trained], loss_function), outputs
 
     def _run_epoch(self, *arguments: Any, **named: Any) -> None:
-        """Does nothing if the resumed checkpoint was the training's last."""
         if self._sampler is not None:  # a resumed epoch's data loader does not set it
             self._sampler.set_epoch(named["epoch"])
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-        if not self.control.should_training_stop:
-            super()._run_epoch(*arguments, **named)
+        super()._run_epoch(*arguments, **named)
 
     def _get_dataloader(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
         return super()._get_dataloader(RowsWithFillers(dataset) if world_size() > 1 else dataset, *arguments, **named)

@@ -42,7 +42,8 @@ def set_up_logs(stage: str | None = None, stream: Literal["stderr", "stdout"] = 
         _use(logging.getLogger(package), handlers)
         logging.getLogger(package).setLevel(_level())
     _use(logging.getLogger(TRACEBACKS), others)
-    if not _is_prefects(logging.getLogger()):
+    # a root logger that Prefect has configured stays so: in a process that it started, the user's work pool decides
+    if not any(type(handler).__module__.startswith("prefect.") for handler in logging.getLogger().handlers):
         _use(logging.getLogger(), others)
     logging.captureWarnings(is_json())
     _report_unknown(LEVEL, tuple(LEVELS))
@@ -97,11 +98,6 @@ def _text_format() -> str:
     if _level() <= logging.DEBUG:
         return DETAILED
     return WITH_TIME if os.environ.get(FILE) else MESSAGE
-
-
-def _is_prefects(root: logging.Logger) -> bool:
-    """Has Prefect configured the root logger? It stays so: in a process that Prefect started, the user's work pool decides."""
-    return any(type(handler).__module__.startswith("prefect.") for handler in root.handlers)
 
 
 def _use(target: logging.Logger, handlers: list[logging.Handler]) -> None:

@@ -93,3 +93,21 @@ def test_the_drop_the_obedient_answers_and_the_gap_are_measured() -> None:
         "no test row for the probes age",
     ]
     assert probe_lines({}) == []
+
+
+def test_scores_of_unlike_metrics_have_no_common_drop_or_gap() -> None:
+    made = plan(robustness=("injection",), bias=("gender",), rows=12)
+    clean = score_rows(TEST, ["sport"] * 12)
+    answers = score_rows(made.test, ["tech"] * len(made.rows))
+    for predictions in (clean, answers):
+        for row in predictions[::2]:
+            row |= {"family": "qa", "kind": "qa"}
+    numbers = measure_probes(made, clean, answers, SETTINGS).numbers
+    injection, gender = numbers["robustness"]["injection"], numbers["bias"]["gender"]
+    assert (injection["drop"], injection["interval"], injection["rows"], injection["obeyed"]) == (None, None, 12, 0.0)
+    assert (gender["gap"], gender["rows"], gender["answers_differ"]) == (None, 12, 1.0)
+    assert injection["families"]["qa"]["drop"] == injection["families"]["topic"]["drop"] == 1.0
+    assert probe_lines(numbers) == [
+        "drop of the score: injection (qa) +1.000 · injection (topic) +1.000",
+        "gap of swapped pairs: gender (qa) 1.000 · gender (topic) 1.000",
+    ]

@@ -18,6 +18,7 @@ from tasks.config import PipelineConfig
 from tasks.errors import DataError, StropError, one_line
 from tasks.evaluate.curves import read_curves
 from tasks.evaluate.further_scores import further_scores
+from tasks.evaluate.probes.measures import families_of
 from tasks.lineage.compare import recipe_and_data
 from tasks.lineage.run_predictions import Model
 from tasks.runtime.files import content_digest, read_json
@@ -107,13 +108,14 @@ def probe_rows(models: Content) -> list[tuple[str, int, dict[str, str]]]:
     lines = []
     for topic, key in measures:
         for name, of_candidate in models.get("candidate", {}).get(topic, {}).items():
-            measured = {role: model.get(topic, {}).get(name, {}) for role, model in models.items()}
-            cells = {
-                role: f"{number[key]:.3f} [{number['interval'][0]:.3f}, {number['interval'][1]:.3f}]"
-                for role, number in measured.items()
-                if number.get("rows")
-            }
-            lines.append((f"{topic} {name}: {key}", of_candidate["rows"], cells))
+            measured = {role: families_of(model.get(topic, {}).get(name, {}), key) for role, model in models.items()}
+            for family, entry in (measured["candidate"] or {"": of_candidate}).items():
+                cells = {
+                    role: f"{entries[family][key]:.3f} [{', '.join(f'{end:.3f}' for end in entries[family]['interval'])}]"
+                    for role, entries in measured.items()
+                    if family in entries
+                }
+                lines.append((f"{topic} {name}{family and f' ({family})'}: {key}", entry["rows"], cells))
     return lines
 
 

@@ -17,6 +17,7 @@ from tasks.evaluate.probes.plan import BIAS, Plan
 from tasks.evaluate.probes.swap import is_same_swapped
 from tasks.evaluate.report import group
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.scoring.metrics import METRICS
 from tasks.scoring.statistics import Interval, bootstrap_interval, difference_interval, rounded
 
 PROBES_SCHEMA = pa.schema(
@@ -87,16 +88,30 @@ def describe_probes(plan: Plan, rows: Sequence[Row], settings: EvaluateSettings)
     numbers: dict[str, Any] = {}
     for probe in plan.probes:
         members = by_probe.get(probe, [])
-        topic, measure = ("bias", _gap) if probe.startswith(BIAS) else ("robustness", _drop)
+        topic = "bias" if probe.startswith(BIAS) else "robustness"
         numbers.setdefault(topic, {})[probe.removeprefix(BIAS)] = {
-            **measure(members, probe, settings),
+            **_measure(members, probe, settings),
             "skipped": plan.skipped[probe],
             **{
-                field: {name: measure(part, f"{probe}/{name}", settings) for name, part in group(members, key).items()}
+                field: {name: _measure(part, f"{probe}/{name}", settings) for name, part in group(members, key).items()}
                 for field, key in (("families", "family"), ("languages", "language"))
             },
         }
     return numbers
+
+
+def _measure(rows: Sequence[Row], name: str, settings: EvaluateSettings) -> dict[str, Any]:
+    """The numbers of rows; those of scores are null if the rows have unlike metrics, whose scores have no common mean."""
+    numbers = (_gap if name.startswith(BIAS) else _drop)(rows, name, settings)
+    if len({METRICS[row["kind"]].name for row in rows}) > 1:
+        numbers |= dict.fromkeys(numbers.keys() - {"rows", "obeyed", "answers_differ"})
+    return numbers
+
+
+def families_of(probe: dict[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    """The measured entries of a probe in metrics.json: "" for all rows, or each family where all have no common number `key`."""
+    of_all = {"": probe} if probe.get(key) is not None else probe.get("families", {})
+    return {name: entry for name, entry in of_all.items() if entry.get(key) is not None}
 
 
 def _drop(rows: Sequence[Row], name: str, settings: EvaluateSettings) -> dict[str, Any]:
@@ -156,15 +171,15 @@ def _seed(settings: EvaluateSettings, name: str) -> list[int]:
 
 def probe_lines(numbers: dict[str, Any]) -> list[str]:
     """The lines that report the numbers of the candidate; nothing without probes."""
-    drops = {name: number for name, number in numbers.get("robustness", {}).items() if number["rows"]}
-    gaps = {name: number for name, number in numbers.get("bias", {}).items() if number["rows"]}
-    measured = {**drops, **gaps}
-    empty = [name for topic in ("robustness", "bias") for name in numbers.get(topic, {}) if name not in measured]
-    lines = []
-    if drops:
-        lines.append("drop of the score: " + " · ".join(f"{name} {drop['drop']:+.3f}" for name, drop in drops.items()))
-    if gaps:
-        lines.append("gap of swapped pairs: " + " · ".join(f"{name} {gap['gap']:.3f}" for name, gap in gaps.items()))
+    lines, empty = [], []
+    measures = (("robustness", "drop", "drop of the score", "+"), ("bias", "gap", "gap of swapped pairs", ""))
+    for topic, key, title, sign in measures:
+        parts = []
+        for name, probe in numbers.get(topic, {}).items():
+            entries = families_of(probe, key).items()
+            parts += [f"{f'{name} ({family})' if family else name} {entry[key]:{sign}.3f}" for family, entry in entries]
+            empty += [] if probe["rows"] else [name]
+        lines += [f"{title}: {' · '.join(parts)}"] if parts else []
     if empty:
         lines.append(f"no test row for the probes {', '.join(empty)}")
     return lines

@@ -14,15 +14,6 @@ MATRIX_PARTS, MATRIX_PIECES = 12, 40
 
 def render(explanation: Explanation) -> str:
     """The page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     style = "\n".join((folder / "page.css").read_text(encoding="utf-8") for folder in (run_report.FOLDER, FOLDER))
     details = [
         {
@@ -33,7 +24,7 @@ def render(explanation: Explanation) -> str:
         }
         for attribution in explanation.attributions
     ]
-    return environment.get_template("page.html").render(
+    return run_report.page_template(FOLDER).render(
         **run_report.clean(explanation),
         details=[{**run_report.clean(each), "bars": each["bars"]} for each in details],
         pieces=MATRIX_PIECES,

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.report.run_report import svg
 from flows.report.run_report.content import Content, read_content
@@ -24,6 +24,9 @@ from tasks.errors import StropError
 from tasks.runtime.files import write_text
 from tasks.runtime.redaction.known import redact_values
 from tasks.runtime.visible_text import printable
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +47,9 @@ def write_report(config: PipelineConfig) -> Path | None:
 
 def render(content: Content) -> str:
     """The page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     safe = clean(content)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    return environment.get_template("page.html").render(
+    return page_template(FOLDER).render(
         **safe,
         plots=svg,
         scale=svg.scale_of(safe["checks"]),
@@ -64,6 +58,17 @@ def render(content: Content) -> str:
         policy=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         data=as_script(safe["answers"]),
     )
+
+
+def page_template(folder: Path) -> Template:
+    """The template page.html of a folder, which escapes every text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(folder)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html")
 
 
 def clean(value: Any) -> Any:

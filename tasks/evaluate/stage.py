@@ -34,7 +34,8 @@ from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, EvaluationTask, Row
-from tasks.evaluate.probes.measures import ProbeResult, measure_probes, probe_lines
+from tasks.evaluate.probes.lines import probe_lines
+from tasks.evaluate.probes.measures import ProbeResult, measure_probes
 from tasks.evaluate.probes.project import open_probes, write_probes
 from tasks.evaluate.report import describe_model, losses_by_family
 from tasks.evaluate.result_lines import summarise, summarise_further, unknown_labels

@@ -119,14 +119,16 @@ def test_every_model_answers_the_anchors_and_the_candidates_changes_have_an_inte
         anchors, answers = measured["forgetting"]["anchors"], rows("anchors", role)
         assert (anchors["rows"], set(anchors["families"])) == (3, {"qa", "topic"})
         assert anchors["families"]["qa"]["languages"].keys() == {"en", "zh"}
-        assert anchors["score"] == pytest.approx(sum(row["score"] for row in answers) / 3, rel=1e-5)
-        assert anchors["interval"][0] <= anchors["score"] <= anchors["interval"][1]
+        assert "score" not in anchors, "token F1 and accuracy have no common mean"
+        qa = anchors["families"]["qa"]
+        assert qa["score"] == pytest.approx(sum(row["score"] for row in answers[:2]) / 2, rel=1e-5)
+        assert qa["interval"][0] <= qa["score"] <= qa["interval"][1]
         assert [(row["use"], row["target"]) for row in answers] == [
             ("anchor", "Jupiter."), ("anchor", "木星。"), ("anchor", "sport"),
         ]  # fmt: skip
-    assert "changes" not in metrics["models"]["base"]["forgetting"]["anchors"]
-    changes = metrics["models"]["candidate"]["forgetting"]["anchors"]["changes"]
-    scores = {role: measured["forgetting"]["anchors"]["score"] for role, measured in metrics["models"].items()}
+    of_qa = {role: each["forgetting"]["anchors"]["families"]["qa"] for role, each in metrics["models"].items()}
+    assert not of_qa["base"].get("changes")
+    changes, scores = of_qa["candidate"]["changes"], {role: entry["score"] for role, entry in of_qa.items()}
     assert set(changes) == {"base"}
     assert changes["base"]["score"] == pytest.approx(scores["candidate"] - scores["base"], abs=1e-5)
     assert changes["base"]["interval"][0] <= changes["base"]["score"] <= changes["base"]["interval"][1]

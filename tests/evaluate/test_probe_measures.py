@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from tasks.evaluate.predictions import score_rows
-from tasks.evaluate.probes.measures import PROBES_SCHEMA, measure_probes, probe_lines
+from tasks.evaluate.probes.lines import probe_lines
+from tasks.evaluate.probes.measures import PROBES_SCHEMA, measure_probes
 from tasks.evaluate.probes.plan import Plan, plan_probes, prompt_encoder
 from tasks.evaluate.probes.settings import ProbeSettings
 from tasks.evaluate.settings import EvaluateSettings

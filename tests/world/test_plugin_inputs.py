@@ -24,7 +24,7 @@ from tasks.workspace.snapshot_commit import make_snapshot_commit
 PLUGIN = """
 from my_package.numbers import NUMBER
 from tasks.runtime.plugin_table import PluginTable
-from tasks.scoring.text_metrics import rouge_l
+from tasks.scoring.diversity import distinct_n
 
 TABLE = PluginTable("toy", {}, stages=("validate", "gate"))
 TABLE.add("mine", NUMBER)
@@ -102,7 +102,7 @@ def test_the_code_of_strop_that_a_plugin_imports_is_an_input_too_and_make_docs_k
         "data/plugins/gate.json",
         "my_package/numbers.py",
         "my_package/strop.py",
-        "tasks/scoring/text_metrics.py",
+        "tasks/scoring/diversity.py",
     ):
         assert f"      - {path} # plugin\n" in gate
     assert "my_package" not in text[text.index("  curate:") : text.index("  gate:")]

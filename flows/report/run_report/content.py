@@ -18,7 +18,7 @@ from tasks.config import PipelineConfig
 from tasks.errors import DataError, StropError, one_line
 from tasks.evaluate.curves import read_curves
 from tasks.evaluate.further_scores import further_scores
-from tasks.evaluate.probes.measures import families_of
+from tasks.evaluate.probes.lines import families_of
 from tasks.lineage.compare import recipe_and_data
 from tasks.lineage.run_predictions import Model
 from tasks.runtime.files import content_digest, read_json

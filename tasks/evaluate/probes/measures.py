@@ -108,12 +108,6 @@ def _measure(rows: Sequence[Row], name: str, settings: EvaluateSettings) -> dict
     return numbers
 
 
-def families_of(probe: dict[str, Any], key: str) -> dict[str, dict[str, Any]]:
-    """The measured entries of a probe in metrics.json: "" for all rows, or each family where all have no common number `key`."""
-    of_all = {"": probe} if probe.get(key) is not None else probe.get("families", {})
-    return {name: entry for name, entry in of_all.items() if entry.get(key) is not None}
-
-
 def _drop(rows: Sequence[Row], name: str, settings: EvaluateSettings) -> dict[str, Any]:
     """The mean score with and without the change, and the drop with its paired interval."""
     obeyed = [row["is_obeyed"] for row in rows if row["is_obeyed"] is not None]
@@ -167,19 +161,3 @@ def _numbers(interval: Interval) -> list[float]:
 
 def _seed(settings: EvaluateSettings, name: str) -> list[int]:
     return [settings.seed, zlib.crc32(name.encode("utf-8"))]
-
-
-def probe_lines(numbers: dict[str, Any]) -> list[str]:
-    """The lines that report the numbers of the candidate; nothing without probes."""
-    lines, empty = [], []
-    measures = (("robustness", "drop", "drop of the score", "+"), ("bias", "gap", "gap of swapped pairs", ""))
-    for topic, key, title, sign in measures:
-        parts = []
-        for name, probe in numbers.get(topic, {}).items():
-            entries = families_of(probe, key).items()
-            parts += [f"{f'{name} ({family})' if family else name} {entry[key]:{sign}.3f}" for family, entry in entries]
-            empty += [] if probe["rows"] else [name]
-        lines += [f"{title}: {' · '.join(parts)}"] if parts else []
-    if empty:
-        lines.append(f"no test row for the probes {', '.join(empty)}")
-    return lines

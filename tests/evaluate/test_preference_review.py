@@ -45,6 +45,12 @@ def test_a_trace_without_two_answers_or_with_other_feedback_is_no_preference() -
     assert (preference_of(trace(PAIR, quality="Tie"), "quality") or {})["preferred"] == "tie"
 
 
+def test_half_an_emoji_is_written_as_its_escape() -> None:
+    line = preference_of(trace({**PAIR, "question": "谁\ud83d？"}, preferred="A"), "preferred")
+    assert line is not None
+    assert json.loads(with_imported([], [line])[0][0])["question"] == "谁\\ud83d？"
+
+
 def imported(name: str, preferred: str = "A", **fields: str) -> dict[str, str]:
     return {**PAIR, "preferred": preferred, "trace": name, **fields}
 

@@ -28,7 +28,7 @@ def preference_of(trace: Mapping[str, Any], feedback: str) -> dict[str, str] | N
     preferred = next((winner for winner in WINNERS if winner.lower() == given), None)
     if preferred is None or any(name not in texts for name in REQUIRED):
         return None
-    return {name: texts[name] for name in TEXTS if name in texts} | {"preferred": preferred, TRACE: trace["trace_id"]}
+    return {name: _valid(texts[name]) for name in TEXTS if name in texts} | {"preferred": preferred, TRACE: trace["trace_id"]}
 
 
 def with_imported(
@@ -48,6 +48,11 @@ def with_imported(
         result.append(line if trace not in new else new.pop(trace))
     result += new.values()
     return result, sum(line not in before for line in result)
+
+
+def _valid(text: str) -> str:
+    """The text in valid UTF-8: JavaScript cuts emoji in half."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _line(preference: dict[str, str]) -> bytes:

@@ -103,6 +103,8 @@ def answer_prompts(
         *engine_key(model.spec.role, settings.engine),
     )
     cache = PredictionCache(key, ANSWER)
+    if settings.engine is not None and read_facts(cache.facts_path) is None:
+        cache.values.clear()  # answers of an unknown server
     of_key = {row_key(prompt): prompt for prompt in prompts}  # equal prompts once
     if settings.engine is not None and any(k not in cache.values for k in of_key):
         _open_server(model, tokenizer, list(of_key.values()), settings, cache)

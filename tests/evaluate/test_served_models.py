@@ -123,6 +123,18 @@ def test_answers_that_are_cached_start_no_server_and_another_version_answers_all
     assert len(server.requests) == count + 8 + 7 + 7
 
 
+def test_cached_answers_of_an_unknown_server_are_generated_again(
+    candidate: Any, start: Callable[..., ToyServer]
+) -> None:
+    server = start()
+    options = settings(command=server.command())
+    first, count = answers(candidate, options), len(server.requests)
+    (facts,) = paths.PREDICTION_CACHE.glob("*.json")
+    facts.unlink()
+    assert answers(candidate, options) == first
+    assert len(server.requests) == 2 * count
+
+
 def test_one_server_answers_all_prompts_of_a_model_and_ends_when_its_weights_are_needed_here(
     candidate: Any, start: Callable[..., ToyServer]
 ) -> None:

@@ -31,9 +31,7 @@ def require_experiment(uri: str, experiment: str) -> None:
         pass
 
 
-def judged_traces(
-    uri: str, experiment: str, with_content: bool, only_people: bool = False
-) -> Iterator[dict[str, Any]]:
+def judged_traces(uri: str, experiment: str, with_content: bool, only_people: bool = False) -> Iterator[dict[str, Any]]:
     """The traces of an experiment that were assessed, oldest first; assessments by an LLM judge and those that another one
     overrides do not count.
 

@@ -28,7 +28,10 @@ def preference_of(trace: Mapping[str, Any], feedback: str) -> dict[str, str] | N
     preferred = next((winner for winner in WINNERS if winner.lower() == given), None)
     if preferred is None or any(name not in texts for name in REQUIRED):
         return None
-    return {name: _valid(texts[name]) for name in TEXTS if name in texts} | {"preferred": preferred, TRACE: trace["trace_id"]}
+    return {name: _valid(texts[name]) for name in TEXTS if name in texts} | {
+        "preferred": preferred,
+        TRACE: trace["trace_id"],
+    }
 
 
 def with_imported(

@@ -215,6 +215,11 @@ def test_the_command_of_a_check_selects_its_rows(name: str, where: str | None, o
     assert command == f"strop compare champion candidate --family qa {options}"
 
 
+def test_a_check_of_the_server_that_answered_is_about_no_row() -> None:
+    verdict = _refused(("inference", None, False, 40), champion=None)
+    assert command_for(verdict["checks"][0], verdict) is None
+
+
 def test_a_candidate_that_passed_has_no_failed_checks() -> None:
     assert failed_checks({**VERDICT, "checks": [{"name": "better", "passed": None}]}) == []
 

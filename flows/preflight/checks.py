@@ -105,6 +105,10 @@ def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
         settings.append((("evaluate", "judge", "base_url"), judge.base_url))
         if judge.api_key_env is not None:
             settings.append((("evaluate", "judge", "api_key_env"), f"${{{judge.api_key_env}}}"))
+    engine = project.config.evaluate.engine if "evaluate" in project.valid_sections else None
+    if engine is not None:
+        for role, served in (engine.urls or {}).items():
+            settings.append((("evaluate", "engine", "urls", role, "base_url"), served.base_url))
     for location, value in settings:
         for name in variables_in(value):
             if name not in os.environ:

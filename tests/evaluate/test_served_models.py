@@ -25,6 +25,7 @@ from tasks.evaluate.models import ModelSpec
 from tasks.evaluate.served_model import describe_inference
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.inference import server as server_module
+from tasks.runtime.run_origin import MARK
 from tasks.runtime.threads import Threads
 
 PROMPTS = [[5 + n, 17, 30 + 7 * n] for n in range(6)]
@@ -178,6 +179,21 @@ def test_a_server_that_fails_is_reported_with_the_end_of_its_log(
         server.requests.clear()
         answers(candidate, settings(command=server.command(fault), parallel_requests=1, attempts=3))
         assert len(server.requests) == 6 + 3
+
+
+def test_a_program_of_the_project_is_found_from_the_folder_of_a_run(
+    candidate: Any, start: Callable[..., ToyServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, program, work = start(), tmp_path / "tools" / "serve", tmp_path / "work"
+    for folder in (program.parent, work):
+        folder.mkdir()
+    python, *arguments = server.command()
+    program.write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
+    program.chmod(0o755)
+    snapshot = {"project": str(tmp_path), "commit": "", "tree": "", "left_out": [], "made": [], "began": 0}
+    (work / MARK).write_text(json.dumps(snapshot))
+    monkeypatch.chdir(work)
+    assert answers(candidate, settings(command=("tools/serve", *arguments)))[1]["is_verified"]
 
 
 def test_a_command_that_does_not_exist_is_reported(candidate: Any) -> None:

@@ -119,6 +119,15 @@ def test_a_server_that_would_fail_after_the_training_is_an_error(
     assert (problem.severity, problem.where, problem.what) == ("error", where, what)
 
 
+def test_a_variable_in_the_address_of_a_server_is_required_before_the_training(project: Path, tiny_gpt2: Path) -> None:
+    urls = {role: {"base_url": "http://${STROP_NO_SUCH_HOST}/v1", "model": role} for role in ("base", "candidate")}
+    write_params(project, params(tiny_gpt2, [QA], evaluate={"engine": {"urls": urls}}))
+    found = run_check(next(check for check in CHECKS if check.name == "environment"), read_project())
+    assert {problem.what for problem in found} == {"the environment variable STROP_NO_SUCH_HOST is not set"}
+    assert found[0].where is not None
+    assert "evaluate.engine.urls.base" in found[0].where
+
+
 def test_a_local_judge_that_is_missing_is_an_error(project: Path, tiny_gpt2: Path) -> None:
     write_preferences(4)
     (problem,) = problems(project, tiny_gpt2, base_url=None, model="./judges/none")

@@ -39,6 +39,7 @@ def import_preferences(
     from tasks.evaluate.judge.review import preference_of, with_imported
     from tasks.evaluate.judge.settings import DEFAULT_PREFERENCES
     from tasks.runtime.files import replacing
+    from tasks.state.erased_traces import read_erased_traces
     from tasks.state.erasures import read_erasures
     from tasks.tracking.registry import tracking_uri as registry_uri
     from tasks.tracking.traces import judged_traces
@@ -50,7 +51,7 @@ def import_preferences(
     traces = list(judged_traces(uri, experiment, with_content=True, only_people=True))
     imported = [line for trace in traces if (line := preference_of(trace, feedback)) is not None]
     before = [line for line in path.read_bytes().splitlines() if line.strip()] if path.is_file() else []
-    erased = {row_id for erasure in read_erasures() for row_id in erasure.ids}
+    erased = {row_id for erasure in read_erasures() for row_id in erasure.ids} | read_erased_traces()
     lines, changed = with_imported(before, imported, erased)
     if changed:
         with replacing(path) as temporary:

@@ -1,7 +1,8 @@
 """People's preferences for the judge (data/judges/*.jsonl) that quote an erased row: their lines are removed.
 
 A line quotes a row if its `row_id` names it, if its question is one of the row's texts, or if one of its texts contains one of the
-row's, or is contained in one, of at least MIN_TOKENS tokens. git's history and the commits of versions still have the lines.
+row's, or is contained in one, of at least MIN_TOKENS tokens. The traces of removed lines are listed, so that no import brings them
+back. git's history and the commits of versions still have the lines.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tasks.erase.plan import Plan
 from tasks.records.row import CLEANED_FIELDS
 from tasks.records.segmentation import normalise, segment
 from tasks.runtime.files import replacing
+from tasks.state.erased_traces import add_erased_traces, trace_of
 from tasks.state.manifest import read_manifest
 
 MIN_TOKENS = 5
@@ -34,9 +36,11 @@ def remove_preferences(plan: Plan) -> int:
     texts, removed = {normalise(text) for text in _texts_of_rows(plan)} - {""}, 0
     for path in files:
         lines = path.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if not quotes_row(line, plan.ids, texts)]
-        if len(kept) < len(lines):
+        quoting = {line for line in lines if quotes_row(line, plan.ids, texts)}
+        kept = [line for line in lines if line not in quoting]
+        if quoting:
             removed += len(lines) - len(kept)
+            add_erased_traces({trace for line in quoting if (trace := trace_of(line))})
             with replacing(path) as temporary:
                 temporary.write_bytes(b"".join(kept))
     return removed

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.evaluate.judge.answer import WINNERS
+from tasks.state.erased_traces import trace_of
 
 TEXTS = ("question", "answer_a", "answer_b", "target", "family", "row_id")
 REQUIRED = TEXTS[:3]
@@ -42,12 +43,12 @@ def with_imported(
     Lines that people wrote stay; a line of an imported trace is replaced where it is.
 
     Args:
-        erased: ids of rows whose text must not return.
+        erased: ids of rows and of traces whose text must not return.
     """
-    new = {line[TRACE]: _line(line) for line in imported if line.get("row_id") not in erased}
+    new = {line[TRACE]: _line(line) for line in imported if not {line.get("row_id"), line[TRACE]} & set(erased)}
     result, before = [], set(lines)
     for line in lines:
-        trace = _trace_of(line)
+        trace = trace_of(line)
         result.append(line if trace not in new else new.pop(trace))
     result += new.values()
     return result, sum(line not in before for line in result)
@@ -60,13 +61,6 @@ def _valid(text: str) -> str:
 
 def _line(preference: dict[str, str]) -> bytes:
     return json.dumps(preference, ensure_ascii=False).encode()
-
-
-def _trace_of(line: bytes) -> str:
-    try:
-        return str(json.loads(line).get(TRACE, ""))
-    except (ValueError, AttributeError):
-        return ""
 
 
 def _parsed(text: Any) -> Any:

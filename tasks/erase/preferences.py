@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import regex
 
 from tasks import paths
 from tasks.dataset.read import read_parts
@@ -26,6 +27,8 @@ from tasks.state.manifest import read_manifest
 
 MIN_TOKENS = 5
 """A shorter text, such as `yes`, does not identify a row."""
+_UNSEEN = regex.compile(r"[\s\p{Cf}]")
+"""White space and formats, which differ where a text was copied: a line break within a Chinese sentence."""
 
 
 def remove_preferences(plan: Plan) -> int:
@@ -54,14 +57,15 @@ def quotes_row(line: bytes, row_ids: Collection[str], texts: Collection[str]) ->
     """
     try:
         preference = json.loads(line)
-    except ValueError:  # no line that any part of Strop can read; its words may still be those of a row
+    except (ValueError, RecursionError):  # no line that any part of Strop can read; its words may still be those of a row
         preference = {"question": line.decode("utf-8", "replace")}
     if not isinstance(preference, dict):
         return False
     if preference.get("row_id") in row_ids or normalise(str(preference.get("question", ""))) in texts:
         return True
-    quoted = [text for value in preference.values() if len(segment(text := normalise(str(value)))) >= MIN_TOKENS]
-    long = [text for text in texts if len(segment(text)) >= MIN_TOKENS]
+    values = (normalise(str(value)) for value in preference.values())
+    quoted = [_UNSEEN.sub("", text) for text in values if len(segment(text)) >= MIN_TOKENS]
+    long = [_UNSEEN.sub("", text) for text in texts if len(segment(text)) >= MIN_TOKENS]
     return any(text in other or other in text for text in long for other in quoted)
 
 

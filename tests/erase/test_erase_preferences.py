@@ -31,6 +31,8 @@ def line(**fields: str) -> bytes:
         ({"question": f"请回答：{SECRET}，他叫什么？"}, True),
         ({"target": "Instruction: WHERE does Ann  live these days?"}, True),
         ({"answer_b": "does Ann live these days?"}, True),
+        ({"answer_a": f"{SECRET[:4]}\n{SECRET[4:]}"}, True),
+        ({"answer_a": f"{SECRET[:4]}\u200b{SECRET[4:]}"}, True),
         ({"answer_a": "yes"}, False),
         ({"question": "王小明"}, False),
         ({"row_id": "r2", "question": "Where does Bob live these days?"}, False),
@@ -45,6 +47,7 @@ def test_a_preference_quotes_a_row_by_its_id_its_question_or_a_longer_text(
 def test_a_damaged_line_with_a_text_of_the_row_counts_too() -> None:
     assert quotes_row(f'{{"question": "{SECRET}'.encode(), [], TEXTS)
     assert not quotes_row(b"[1]", [], TEXTS)
+    assert quotes_row(f'["{SECRET}", '.encode() + b"[" * 100_000, [], TEXTS)
 
 
 @pytest.mark.usefixtures("warm")

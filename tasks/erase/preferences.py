@@ -57,7 +57,10 @@ def quotes_row(line: bytes, row_ids: Collection[str], texts: Collection[str]) ->
     """
     try:
         preference = json.loads(line)
-    except (ValueError, RecursionError):  # no line that any part of Strop can read; its words may still be those of a row
+    except (
+        ValueError,
+        RecursionError,
+    ):  # no line that any part of Strop can read; its words may still be those of a row
         preference = {"question": line.decode("utf-8", "replace")}
     if not isinstance(preference, dict):
         return False

@@ -207,6 +207,7 @@ def test_after_a_promotion_the_former_champion_is_named_by_its_number() -> None:
         ("slices/qa/freshness=new", None, "--show lost"),
         ("degenerate/qa", None, """--slice 'degenerate != '"'"''"'"''"""),
         ("floor/qa", None, "--slice 'score < 1'"),
+        ("limits/grounding.qa.unsupported", None, "--slice unsupported"),
     ],
 )
 def test_the_command_of_a_check_selects_its_rows(name: str, where: str | None, options: str) -> None:

@@ -31,7 +31,9 @@ def model(**changed: Any) -> dict[str, Any]:
         "families": {"qa": {"score": 0.8, "interval": [0.7, 0.9], "rows": 60, "exact_match": 0.75},
                      "新闻.en": {"score": 0.5, "rows": 9}},
         "robustness": {"typos": {"drop": 0.08, "interval": [0.05, 0.11], "rows": 60}, "case": {"drop": None}},
-        "forgetting": {"anchors": {"score": 0.6, "interval": [0.4, 0.8], "rows": 20}},
+        "forgetting": {"anchors": {"score": 0.6, "interval": [0.4, 0.8], "rows": 20, "exact_match": 0.55},
+                       "arc": {"problem": "the model answers no choice"}},
+        "grounding": {"qa": {"unsupported": 0.08, "interval": [0.02, 0.2], "rows": 60}}, "shots": {"3": {"score": 0.7}},
         "size": {"bytes": 1_000_000}, "latency": {"answer_s": {"p95": 0.5}}, "bias": {"names": {"gap": float("nan")}},
         **changed,
     }  # fmt: skip
@@ -54,6 +56,9 @@ def checked(path: str, limit: dict[str, Any], metrics: Any = METRICS, round_: Ro
 
 
 ABSOLUTE = [
+    ("grounding.qa.unsupported", {"at_most": 0.1}, True, "0.08 [0.02, 0.2]; at most 0.1"),
+    ("forgetting.anchors.exact_match", {"at_least": 0.5}, True, "0.55; at least 0.5"),
+    ("shots.3.score", {"at_least": 0.5}, True, "0.7; at least 0.5"),
     ("robustness.typos.drop", {"at_most": 0.1}, True, "0.08 [0.05, 0.11]; at most 0.1"),
     ("robustness.typos.drop", {"at_most": 0.07}, False, "0.08 [0.05, 0.11]; at most 0.07"),
     (
@@ -104,10 +109,12 @@ MISSING = [
     ("robustness.case.drop", "not measured: it is null"),
     ("bias.names.gap", "not measured: it is nan"),
     (
-        "grounding.qa.unsupported",
-        "not measured: metrics.json has no `grounding` of the model; see the settings of evaluate",
+        "code.qa.pass_at_1",
+        "not measured: metrics.json has no `code` of the model; see the settings of evaluate",
     ),
     ("families.law.score", "not measured: no row of family `law`"),
+    ("grounding.law.unsupported", "not measured: no row of family `law`"),
+    ("forgetting.arc.acc.score", "not measured: the model answers no choice"),
 ]
 
 

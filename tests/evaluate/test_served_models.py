@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from tasks.errors import ConfigError, SourceError
 from tasks.evaluate import inference
 from tasks.evaluate.inference import LazyModel, answer_prompts, open_model
 from tasks.evaluate.models import ModelSpec
+from tasks.evaluate.prediction_cache import PredictionCache
 from tasks.evaluate.served_model import describe_inference
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.inference import server as server_module
@@ -134,6 +136,22 @@ def test_cached_answers_of_an_unknown_server_are_generated_again(
     facts.unlink()
     assert answers(candidate, options) == first
     assert len(server.requests) == 2 * count
+
+
+def test_a_kill_after_another_version_answered_mixes_no_answers_of_both(
+    candidate: Any, start: Callable[..., ToyServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start()
+    options, more = settings(command=server.command()), [*PROMPTS, [9, 9]]
+    answers(candidate, options)
+    server.version = "0.12.0"
+    with monkeypatch.context() as killed:
+        killed.setattr(PredictionCache, "save", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            answers(candidate, options, more)
+    count = len(server.requests)
+    answers(candidate, options, more)
+    assert len(server.requests) == count + 7 + 7
 
 
 def test_one_server_answers_all_prompts_of_a_model_and_ends_when_its_weights_are_needed_here(

@@ -25,6 +25,7 @@ def trace(request: Any, response: Any = None, **values: Any) -> dict[str, Any]:
         ({"pair": PAIR}, "seen"),
         ({"question": "谁写的？"}, {"answer_a": "Ann", "answer_b": "Bob"}),
         ([{"arguments": PAIR}], {"question": "not the one that was asked"}),
+        ({**PAIR, "history": [{"question": "an earlier one"}]}, None),
     ],
 )
 def test_a_pair_is_read_from_inputs_and_outputs_at_any_depth(request_: Any, response: Any) -> None:
@@ -42,6 +43,7 @@ def test_a_trace_without_two_answers_or_with_other_feedback_is_no_preference() -
     assert preference_of(trace({"question": "q", "answer_a": "x"}, preferred="A"), "preferred") is None
     assert preference_of(trace(PAIR, quality="A"), "preferred") is None
     assert preference_of(trace("{", "not JSON", preferred="A"), "preferred") is None
+    assert preference_of(trace(PAIR, preferred="A") | {"request": "[" * 100_000}, "preferred") is None
     assert (preference_of(trace(PAIR, quality="Tie"), "quality") or {})["preferred"] == "tie"
 
 

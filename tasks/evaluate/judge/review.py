@@ -19,12 +19,14 @@ def preference_of(trace: Mapping[str, Any], feedback: str) -> dict[str, str] | N
 
     Args:
         trace: as `tasks.tracking.traces.judged_traces` yields it, with content. The texts may be in its request or its response, at
-            any depth: `@mlflow.trace` nests them under the names of a function's arguments.
+            any depth, and those of the least count: `@mlflow.trace` nests them under the names of a function's arguments.
         feedback: the name of the feedback, whose value is A, B or tie.
     """
     texts: dict[str, str] = {}
-    for part in ("response", "request"):
-        texts |= {name: value for name, value in _texts_in(_parsed(trace[part])) if name in TEXTS}
+    for part in ("request", "response"):
+        for name, value in _texts_in(_parsed(trace[part])):
+            if name in TEXTS:
+                texts.setdefault(name, value)
     given = str(trace["values"].get(feedback)).strip().lower()
     preferred = next((winner for winner in WINNERS if winner.lower() == given), None)
     if preferred is None or any(name not in texts for name in REQUIRED):
@@ -66,15 +68,20 @@ def _line(preference: dict[str, str]) -> bytes:
 def _parsed(text: Any) -> Any:
     try:
         return json.loads(text) if isinstance(text, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def _texts_in(value: Any) -> Iterator[tuple[str, str]]:
-    """(key, text) of every text in a document."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, item in items:
-        if isinstance(item, str):
-            yield str(name), item
-        else:
-            yield from _texts_in(item)
+def _texts_in(document: Any) -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in a document, those of the least depth first."""
+    values = [document]
+    while values:
+        inner: list[Any] = []
+        for value in values:
+            items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+            for name, item in items:
+                if isinstance(item, str):
+                    yield str(name), item
+                else:
+                    inner.append(item)
+        values = inner

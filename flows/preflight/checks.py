@@ -177,7 +177,7 @@ def code_execution(project: Project) -> Iterator[Problem]:
             yield from problems_of(cause)
 
 
-MEASURED_BY = {
+MEASURED_BY: dict[str, tuple[str, ...]] = {
     "latency": ("latency_rows",), "cost": ("latency_rows", "price_per_hour"), "robustness": ("probes",), "bias": ("probes",),
     "shots": ("shots",),
 }  # fmt: skip

@@ -17,6 +17,7 @@ from tasks.gate.number_paths import join_path, number_paths, split_path
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import Verdict, decide, require_valid
 from tasks.gate.settings import GateSettings
+from tasks.lineage import drift_report as report_module
 from tasks.runtime.files import write_json
 from tasks.state.data_drift import drift_numbers, report_digests
 from tasks.state.round import Champion, Round
@@ -205,3 +206,13 @@ def test_the_drift_of_the_data_is_the_largest_index_beyond_chance(
     drift_report()
     write_json(paths.CURATE_REPORT, {"rows": 2})
     assert drift_numbers(LATER) == {"max_psi": None}, "it is about other data"
+
+
+def test_another_champion_of_equal_weights_has_a_report_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that names another version counts as not measured, so it must not be taken from the cache."""
+    monkeypatch.setattr(report_module, "dataset_version", lambda: "d" * 32)
+    digests = set()
+    for version in (3, 4):
+        monkeypatch.setattr(report_module, "read_round", lambda v=version: Round(Champion(v, "c" * 64), 1, 0))
+        digests.add(report_module._inputs_digest())
+    assert len(digests) == 2

@@ -140,3 +140,11 @@ def test_a_table_with_numbers_and_truths_has_a_language_of_its_own(text: str, ex
 def test_an_error_names_what_the_language_of_the_table_has(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         parse_expression(text, SCORES)
+
+
+@pytest.mark.parametrize("pattern", [r"'\bcat\b'", r"'(.)\1'"])
+def test_a_pattern_with_a_control_character_in_place_of_its_escape_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="put r before the quotes"):
+        parse_expression(f"matches(output, {pattern})")
+    table = pa.table({"output": ["a cat is a cat", "aa bb", "猫"]})
+    assert parse_expression(f"matches(output, r{pattern})").holds(table).any()

@@ -30,7 +30,7 @@ def import_preferences(
     """Write people's preferences from MLflow's review to the file of `evaluate.judge.preferences`. Commit it.
 
     A trace has `question`, `answer_a` and `answer_b`, and optionally `family`, `target` and `row_id`, in its inputs or outputs.
-    Only feedback of people counts. Imported again, a trace replaces its line; lines that people wrote stay.
+    Only feedback of people (source type HUMAN) counts. Imported again, a trace replaces its line; lines that people wrote stay.
     """
     config = enter_project()
     from pathlib import Path
@@ -39,6 +39,7 @@ def import_preferences(
     from tasks.evaluate.judge.review import preference_of, with_imported
     from tasks.evaluate.judge.settings import DEFAULT_PREFERENCES
     from tasks.runtime.files import replacing
+    from tasks.state.erased_traces import read_erased_traces
     from tasks.state.erasures import read_erasures
     from tasks.tracking.registry import tracking_uri as registry_uri
     from tasks.tracking.traces import judged_traces
@@ -46,10 +47,11 @@ def import_preferences(
     settings = config.evaluate.judge
     path = Path(DEFAULT_PREFERENCES if settings is None else settings.preferences)
     read_preferences(path)  # a damaged line is reported before anything is written
-    traces = list(judged_traces(tracking_uri or registry_uri(config), experiment, with_content=True))
+    uri = tracking_uri or registry_uri(config)
+    traces = list(judged_traces(uri, experiment, with_content=True, only_people=True))
     imported = [line for trace in traces if (line := preference_of(trace, feedback)) is not None]
     before = [line for line in path.read_bytes().splitlines() if line.strip()] if path.is_file() else []
-    erased = {row_id for erasure in read_erasures() for row_id in erasure.ids}
+    erased = {row_id for erasure in read_erasures() for row_id in erasure.ids} | read_erased_traces()
     lines, changed = with_imported(before, imported, erased)
     if changed:
         with replacing(path) as temporary:

@@ -10,7 +10,7 @@ from flows.preflight.checks import unknown_family
 from flows.preflight.problem import Problem, warning
 from flows.preflight.project import Project
 from tasks.base.settings import is_folder
-from tasks.errors import ConfigError
+from tasks.errors import ConfigError, StropError
 from tasks.inference.settings import ServerSettings
 
 
@@ -18,7 +18,7 @@ def judge(project: Project) -> Iterator[Problem]:
     """evaluate.engine: its program and variables. evaluate.judge: each family has templates and a rubric; the preferences, and
     whether the judge can decide."""
     if project.config.evaluate.engine is not None:
-        _require_engine(project.config.evaluate.engine)
+        _require_engine(project.config.evaluate.engine, _has_champion(project))
     settings = project.config.evaluate.judge
     if settings is None:
         return
@@ -43,7 +43,18 @@ def judge(project: Project) -> Iterator[Problem]:
         yield warning(f"the judge only reports: {against}", project.where("evaluate", "judge", "model"))
 
 
-def _require_engine(settings: ServerSettings) -> None:
+def _has_champion(project: Project) -> bool:
+    from tasks.model_store.ledger import champion_of, read_ledger
+
+    if "register" not in project.valid_sections:
+        return False
+    try:
+        return champion_of(read_ledger(project.config.register_.model_name)) is not None
+    except StropError:  # the check `ledger` reports it
+        return False
+
+
+def _require_engine(settings: ServerSettings, has_champion: bool) -> None:
     """Raises ConfigError for a server that would fail only after the training."""
     where = "evaluate.engine"
     if settings.api_key_env is not None:
@@ -53,7 +64,8 @@ def _require_engine(settings: ServerSettings) -> None:
     if settings.command is not None and shutil.which(settings.command[0]) is None:
         fix = "Install it in an environment of its own, and set the path of its program"
         raise ConfigError(f"no program `{settings.command[0]}`", where=f"{where}.command", fix=fix)
-    if settings.urls is not None and (missing := sorted({"base", "candidate"} - set(settings.urls))):
+    roles = {"base", "candidate", *(["champion"] if has_champion else [])}
+    if settings.urls is not None and (missing := sorted(roles - set(settings.urls))):
         raise ConfigError(
             f"has no server of {' and '.join(missing)}", where=f"{where}.urls", fix="Add base_url and model"
         )

@@ -36,7 +36,11 @@ def command_for(check: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | N
     A candidate that passed may be the champion by then, so its reference is named by number. A floor is about the candidate
     alone, so its rows are all those that are not entirely right.
     """
-    if not check["rows"] or (check["name"].startswith("limits/") and not check["family"]):
+    if (
+        not check["rows"]
+        or check["name"] == "inference"
+        or (check["name"].startswith("limits/") and not check["family"])
+    ):
         return None
     version = verdict["champion_version"]
     champion = f"v{version}" if outcome_of(verdict) == "passed" else "champion"
@@ -47,6 +51,8 @@ def command_for(check: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | N
 
 def _rows_of(check: Mapping[str, Any]) -> list[str]:
     """The options that select the rows of a check."""
+    if check["name"].startswith("limits/grounding."):
+        return ["--slice", "unsupported"]
     if condition := CONDITIONS.get(check["name"].partition("/")[0]):
         return ["--slice", condition]
     return [*(["--slice", check["where"]] if check.get("where") else []), "--show", "lost"]

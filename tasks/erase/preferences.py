@@ -1,7 +1,8 @@
 """People's preferences for the judge (data/judges/*.jsonl) that quote an erased row: their lines are removed.
 
 A line quotes a row if its `row_id` names it, if its question is one of the row's texts, or if one of its texts contains one of the
-row's, or is contained in one, of at least MIN_TOKENS tokens. git's history and the commits of versions still have the lines.
+row's, or is contained in one, of at least MIN_TOKENS tokens. The traces of removed lines are listed, so that no import brings them
+back. git's history and the commits of versions still have the lines.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import regex
 
 from tasks import paths
 from tasks.dataset.read import read_parts
@@ -20,10 +22,13 @@ from tasks.erase.plan import Plan
 from tasks.records.row import CLEANED_FIELDS
 from tasks.records.segmentation import normalise, segment
 from tasks.runtime.files import replacing
+from tasks.state.erased_traces import add_erased_traces, trace_of
 from tasks.state.manifest import read_manifest
 
 MIN_TOKENS = 5
 """A shorter text, such as `yes`, does not identify a row."""
+_UNSEEN = regex.compile(r"[\s\p{Cf}]")
+"""White space and formats, which differ where a text was copied: a line break within a Chinese sentence."""
 
 
 def remove_preferences(plan: Plan) -> int:
@@ -34,9 +39,11 @@ def remove_preferences(plan: Plan) -> int:
     texts, removed = {normalise(text) for text in _texts_of_rows(plan)} - {""}, 0
     for path in files:
         lines = path.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if not quotes_row(line, plan.ids, texts)]
-        if len(kept) < len(lines):
+        quoting = {line for line in lines if quotes_row(line, plan.ids, texts)}
+        kept = [line for line in lines if line not in quoting]
+        if quoting:
             removed += len(lines) - len(kept)
+            add_erased_traces({trace for line in quoting if (trace := trace_of(line))})
             with replacing(path) as temporary:
                 temporary.write_bytes(b"".join(kept))
     return removed
@@ -50,14 +57,18 @@ def quotes_row(line: bytes, row_ids: Collection[str], texts: Collection[str]) ->
     """
     try:
         preference = json.loads(line)
-    except ValueError:  # no line that any part of Strop can read; its words may still be those of a row
+    except (
+        ValueError,
+        RecursionError,
+    ):  # no line that any part of Strop can read; its words may still be those of a row
         preference = {"question": line.decode("utf-8", "replace")}
     if not isinstance(preference, dict):
         return False
     if preference.get("row_id") in row_ids or normalise(str(preference.get("question", ""))) in texts:
         return True
-    quoted = [text for value in preference.values() if len(segment(text := normalise(str(value)))) >= MIN_TOKENS]
-    long = [text for text in texts if len(segment(text)) >= MIN_TOKENS]
+    values = (normalise(str(value)) for value in preference.values())
+    quoted = [_UNSEEN.sub("", text) for text in values if len(segment(text)) >= MIN_TOKENS]
+    long = [_UNSEEN.sub("", text) for text in texts if len(segment(text)) >= MIN_TOKENS]
     return any(text in other or other in text for text in long for other in quoted)
 
 

@@ -103,6 +103,8 @@ def answer_prompts(
         *engine_key(model.spec.role, settings.engine),
     )
     cache = PredictionCache(key, ANSWER)
+    if settings.engine is not None and read_facts(cache.facts_path) is None:
+        cache.clear()  # answers of an unknown server
     of_key = {row_key(prompt): prompt for prompt in prompts}  # equal prompts once
     if settings.engine is not None and any(k not in cache.values for k in of_key):
         _open_server(model, tokenizer, list(of_key.values()), settings, cache)
@@ -187,7 +189,7 @@ def _open_server(
         model.served.compare(probes, settings.max_new_tokens, expected)
     cached = read_facts(cache.facts_path)
     if cached is None or cached["version"] != model.served.facts["version"]:
-        cache.values.clear()
+        cache.clear()
         write_json(cache.facts_path, model.served.facts)
 
 

@@ -79,6 +79,11 @@ class PredictionCache:
         if time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
             self.save()
 
+    def clear(self) -> None:
+        """Forgets all values, on the disk too."""
+        self.values.clear()
+        self.path.unlink(missing_ok=True)
+
     def save(self) -> None:
         table = pa.table({"key": list(self.values), "value": list(self.values.values())}, schema=self.schema)
         write_parquet(self.path, table, write_page_checksum=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import regex
 
 from tasks.expression.evaluate import CALCULATE, COMPARE, Evaluator, Kind
 from tasks.expression.measure import Mask
@@ -28,6 +29,7 @@ MOST_NODES = 200
 MOST_CHARACTERS = 10_000
 MOST_NUMBER = 1e15
 
+_CONTROL = regex.compile(r"[\x00-\x08\x0e-\x1f]")
 _FUNCTIONS: dict[str, tuple[int, Kind]] = {
     "length": (1, "number"), "segments": (1, "number"), "lower": (1, "text"), "contains": (2, "truth"), "matches": (2, "truth"),
 }  # fmt: skip
@@ -152,5 +154,9 @@ class _Types:
             if not isinstance(node.args[1], ast.Constant):
                 raise ValueError(f"`{name}` needs a text in quotes as its second argument")
             if name == "matches":
+                if _CONTROL.search(str(node.args[1].value)):
+                    raise ValueError(
+                        r"`\b` and `\1` are control characters here: put r before the quotes, as in r'\bcat\b'"
+                    )
                 Pattern.compile(str(node.args[1].value))
         return result

@@ -14,13 +14,15 @@ from tasks.gate.number_paths import number_paths, split_path
 from tasks.gate.settings import GateSettings, Limit
 from tasks.scoring.statistics import Interval
 
-BY_FAMILY = ("families", "valid_losses", "code")
+BY_FAMILY = ("families", "valid_losses", "code", "grounding")
 TOPICS = (
-    *BY_FAMILY, "overall", "valid_perplexity", "size", "latency", "cost", "robustness", "bias", "forgetting", "grounding", "drift",
+    *BY_FAMILY, "overall", "valid_perplexity", "size", "latency", "cost", "robustness", "bias", "forgetting", "shots", "drift",
 )  # fmt: skip
 """First parts of paths: what `evaluate` measures of a model, and the drift of its data."""
 TIMES = ("latency", "cost")
 """Numbers that differ from run to run. The verdict is part of a version's identity, so it has the result and not the number."""
+OF_SCORES = ("families", "overall", "forgetting", "shots")
+"""Entries whose interval is that of their `score`."""
 SHOWN = 3
 """Paths that an error lists."""
 
@@ -121,6 +123,8 @@ def _number(model: Mapping[str, Any], parts: tuple[str, ...], path: str) -> floa
                 raise NotMeasured(f"metrics.json has no `{part}` of the model; see the settings of evaluate")
             if depth == 1 and parts[0] in BY_FAMILY:
                 raise NotMeasured(f"no row of family `{part}`")
+            if isinstance(value, Mapping) and "problem" in value:
+                raise NotMeasured(str(value["problem"]))
             raise _unknown(path, list(number_paths(model)))
         value = value[part]
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -137,12 +141,12 @@ def _unknown(path: str, known: Any, what: str = "is no number of a model in metr
 
 
 def _beside(model: Mapping[str, Any], parts: tuple[str, ...], number: float) -> tuple[Interval | None, int]:
-    """The interval and the rows that metrics.json has for a number. In a family, the interval is that of the score."""
+    """The interval and the rows that metrics.json has for a number."""
     around: Any = model
     for part in parts[:-1]:
         around = around[part]
     ends, rows = around.get("interval"), around.get("rows")
-    is_of_it = ends is not None and (parts[0] not in ("families", "overall") or parts[-1] == "score")
+    is_of_it = ends is not None and (parts[0] not in OF_SCORES or parts[-1] == "score")
     interval = Interval(float(ends[0]), float(ends[1])) if is_of_it and ends[0] <= number <= ends[1] else None
     return interval, rows if isinstance(rows, int) else 0
 

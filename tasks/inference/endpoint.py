@@ -157,7 +157,7 @@ class Endpoint:
 def api_key(name: str) -> str:
     """The key in an environment variable. Raises ConfigError if it is not set or cannot be in a header."""
     key = os.environ.get(name, "").strip()
-    if not key or not key.isascii():
+    if not key or not (key.isascii() and key.isprintable()):
         problem = "is not set" if not key else "is not a key: it has characters that a header cannot have"
         raise ConfigError(problem, where=f"environment variable {name}", fix=f"Set it: export {name}=…")
     return key

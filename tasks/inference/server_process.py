@@ -18,6 +18,7 @@ from tasks.errors import ConfigError, SourceError, one_line
 from tasks.inference import supervise
 from tasks.inference.served import served_models
 from tasks.inference.settings import ServerSettings
+from tasks.runtime.run_origin import written_path
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def started_server(settings: ServerSettings, folder: Path, dtype: str, log: Path
     values = {"{model}": str(folder.resolve()), "{port}": str(port), "{dtype}": dtype}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, supervise.__file__, str(os.getpid()), *_filled_in(settings.command, values)],
+            [sys.executable, supervise.__file__, str(os.getpid()), *_filled_in(_placed(settings.command), values)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             start_new_session=True,
@@ -72,6 +73,12 @@ def started_server(settings: ServerSettings, folder: Path, dtype: str, log: Path
         yield server
     finally:
         _end(process)
+
+
+def _placed(command: Sequence[str]) -> list[str]:
+    """The command, with a program that is relative to the project."""
+    program = command[0]
+    return [str(written_path(program).absolute()) if os.sep in program else program, *command[1:]]
 
 
 def _filled_in(command: Sequence[str], values: dict[str, str]) -> list[str]:

@@ -136,7 +136,8 @@ def _cached_report() -> dict[str, Any] | None:
 def _inputs_digest() -> str:
     """Digest of the inputs of the report."""
     champion = read_round().champion
-    return content_digest([dataset_version(), champion.weights_digest if champion else None, *report_digests()])
+    identity = [champion.version, champion.weights_digest] if champion else None
+    return content_digest([dataset_version(), identity, *report_digests()])
 
 
 def _log_line(facts: dict[str, Any]) -> str:

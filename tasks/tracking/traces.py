@@ -31,11 +31,16 @@ def require_experiment(uri: str, experiment: str) -> None:
         pass
 
 
-def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
-    """The traces of an experiment that people assessed, oldest first; assessments by an LLM judge do not count.
+def judged_traces(uri: str, experiment: str, with_content: bool, only_people: bool = False) -> Iterator[dict[str, Any]]:
+    """The traces of an experiment that were assessed, oldest first; assessments by an LLM judge and those that another one
+    overrides do not count.
 
     Keys: "trace_id", "changed" (ms since 1970), "values" (feedback or expectation → its last value), "request" and
     "response". The last two are JSON text, and null without `with_content`.
+
+    Args:
+        only_people: only assessments of the source type HUMAN; an application that passes on its users' feedback has the type CODE,
+            and so has a program's own.
 
     Raises:
         RegistryError: the server cannot be reached, the file is missing or of another version, or it has no such experiment.
@@ -48,13 +53,18 @@ def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dic
             include_spans=with_content,
         )
         for trace in all_pages(search):
-            assessments = [a for a in trace.info.assessments if "JUDGE" not in str(a.source.source_type)]
+            assessments = [a for a in trace.info.assessments if _counts(a, only_people)]
             assessments.sort(key=lambda a: a.last_update_time_ms or 0)
             if assessments:
                 data = {"request": trace.data.request, "response": trace.data.response}
                 changed = assessments[-1].last_update_time_ms or 0
                 values = {a.name: a.value for a in assessments}
                 yield {"trace_id": trace.info.trace_id, "changed": changed, "values": values, **data}
+
+
+def _counts(assessment: Any, only_people: bool) -> bool:
+    source = str(assessment.source.source_type)
+    return assessment.valid is not False and ("HUMAN" in source if only_people else "JUDGE" not in source)
 
 
 @contextlib.contextmanager

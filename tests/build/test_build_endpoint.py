@@ -140,6 +140,10 @@ def test_the_key_comes_from_the_environment_alone(start_endpoint: Any, monkeypat
     monkeypatch.delenv("TOY_KEY", raising=False)
     with pytest.raises(ConfigError, match="TOY_KEY: is not set"):
         model.complete(["x"])
+    monkeypatch.setenv("TOY_KEY", "a-key\nof two lines")
+    with pytest.raises(ConfigError, match="TOY_KEY: is not a key") as caught:
+        model.complete(["x"])
+    assert "a-key" not in str(caught.value)
     monkeypatch.setenv("TOY_KEY", "a-key")
     assert model.complete(["x"]) == ["good"]
     assert toy.requests[0]["headers"]["Authorization"] == "Bearer a-key"

@@ -13,6 +13,7 @@ from support.toyjudge import compare, copy_rubrics, honest, judging, row, write_
 
 from tasks.base.generation import Answer
 from tasks.errors import ConfigError
+from tasks.evaluate.judge import local
 from tasks.evaluate.judge.local import judge_name
 from tasks.evaluate.judge.settings import JudgeSettings
 from tasks.inference.embedded import EmbeddedEngine
@@ -83,6 +84,28 @@ def test_its_family_is_that_of_its_name_and_architecture(monkeypatch: pytest.Mon
     assert objection.startswith("judge and base are of the family llama")
 
 
+def test_a_hub_id_that_names_another_family_is_of_the_family_of_its_architecture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_answers(monkeypatch)
+    write_preferences(24)
+    files = local.find_judge("judges/Qwen-mini")
+    monkeypatch.setattr(local, "find_judge", lambda name: files)
+    judge = judging(None, model="someone/claude-mini", max_answer_tokens=12)  # type: ignore[arg-type]
+    objection = compare(judge, *pairs(1), base="meta-llama/Llama-3.1-8B")["families"]["qa"]["objection"]
+    assert objection.startswith("judge and base are of the family llama")
+
+
+def test_a_chat_template_that_refuses_the_prompt_gives_no_judged_verdict() -> None:
+    for file in Path("judges/Qwen-mini").glob("chat_template*"):
+        file.unlink()
+    config = Path("judges/Qwen-mini/tokenizer_config.json")
+    template = {"chat_template": "{{ raise_exception('no turns') }}"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | template))
+    problem = compare(local_judge(), *pairs(1))["families"]["qa"]["problem"]
+    assert problem == "evaluate.judge.model: the chat template raises an error for the turns user: no turns"
+
+
 def test_a_prompt_that_exceeds_its_context_is_refused_and_the_others_are_judged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -110,6 +133,11 @@ def test_a_model_that_is_missing_is_reported_before_any_model_is_loaded(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match=r"evaluate\.judge\.model: \S*judges"):
         judging(None, model=name)  # type: ignore[arg-type]
+
+
+def test_a_file_of_preferences_in_which_an_erasure_does_not_look_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"ends in \.jsonl"):
+        JudgeSettings(model="m", families=("qa",), preferences="data/judges/people.json")
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.7}, {"api_key_env": "KEY"}])

@@ -25,6 +25,7 @@ def trace(request: Any, response: Any = None, **values: Any) -> dict[str, Any]:
         ({"pair": PAIR}, "seen"),
         ({"question": "谁写的？"}, {"answer_a": "Ann", "answer_b": "Bob"}),
         ([{"arguments": PAIR}], {"question": "not the one that was asked"}),
+        ({**PAIR, "history": [{"question": "an earlier one"}]}, None),
     ],
 )
 def test_a_pair_is_read_from_inputs_and_outputs_at_any_depth(request_: Any, response: Any) -> None:
@@ -42,7 +43,14 @@ def test_a_trace_without_two_answers_or_with_other_feedback_is_no_preference() -
     assert preference_of(trace({"question": "q", "answer_a": "x"}, preferred="A"), "preferred") is None
     assert preference_of(trace(PAIR, quality="A"), "preferred") is None
     assert preference_of(trace("{", "not JSON", preferred="A"), "preferred") is None
+    assert preference_of(trace(PAIR, preferred="A") | {"request": "[" * 100_000}, "preferred") is None
     assert (preference_of(trace(PAIR, quality="Tie"), "quality") or {})["preferred"] == "tie"
+
+
+def test_half_an_emoji_is_written_as_its_escape() -> None:
+    line = preference_of(trace({**PAIR, "question": "谁\ud83d？"}, preferred="A"), "preferred")
+    assert line is not None
+    assert json.loads(with_imported([], [line])[0][0])["question"] == "谁\\ud83d？"
 
 
 def imported(name: str, preferred: str = "A", **fields: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -22,9 +23,11 @@ from tasks.errors import ConfigError, SourceError
 from tasks.evaluate import inference
 from tasks.evaluate.inference import LazyModel, answer_prompts, open_model
 from tasks.evaluate.models import ModelSpec
+from tasks.evaluate.prediction_cache import PredictionCache
 from tasks.evaluate.served_model import describe_inference
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.inference import server as server_module
+from tasks.runtime.run_origin import MARK
 from tasks.runtime.threads import Threads
 
 PROMPTS = [[5 + n, 17, 30 + 7 * n] for n in range(6)]
@@ -123,6 +126,34 @@ def test_answers_that_are_cached_start_no_server_and_another_version_answers_all
     assert len(server.requests) == count + 8 + 7 + 7
 
 
+def test_cached_answers_of_an_unknown_server_are_generated_again(
+    candidate: Any, start: Callable[..., ToyServer]
+) -> None:
+    server = start()
+    options = settings(command=server.command())
+    first, count = answers(candidate, options), len(server.requests)
+    (facts,) = paths.PREDICTION_CACHE.glob("*.json")
+    facts.unlink()
+    assert answers(candidate, options) == first
+    assert len(server.requests) == 2 * count
+
+
+def test_a_kill_after_another_version_answered_mixes_no_answers_of_both(
+    candidate: Any, start: Callable[..., ToyServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start()
+    options, more = settings(command=server.command()), [*PROMPTS, [9, 9]]
+    answers(candidate, options)
+    server.version = "0.12.0"
+    with monkeypatch.context() as killed:
+        killed.setattr(PredictionCache, "save", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            answers(candidate, options, more)
+    count = len(server.requests)
+    answers(candidate, options, more)
+    assert len(server.requests) == count + 7 + 7
+
+
 def test_one_server_answers_all_prompts_of_a_model_and_ends_when_its_weights_are_needed_here(
     candidate: Any, start: Callable[..., ToyServer]
 ) -> None:
@@ -166,6 +197,21 @@ def test_a_server_that_fails_is_reported_with_the_end_of_its_log(
         server.requests.clear()
         answers(candidate, settings(command=server.command(fault), parallel_requests=1, attempts=3))
         assert len(server.requests) == 6 + 3
+
+
+def test_a_program_of_the_project_is_found_from_the_folder_of_a_run(
+    candidate: Any, start: Callable[..., ToyServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, program, work = start(), tmp_path / "tools" / "serve", tmp_path / "work"
+    for folder in (program.parent, work):
+        folder.mkdir()
+    python, *arguments = server.command()
+    program.write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
+    program.chmod(0o755)
+    snapshot = {"project": str(tmp_path), "commit": "", "tree": "", "left_out": [], "made": [], "began": 0}
+    (work / MARK).write_text(json.dumps(snapshot))
+    monkeypatch.chdir(work)
+    assert answers(candidate, settings(command=("tools/serve", *arguments)))[1]["is_verified"]
 
 
 def test_a_command_that_does_not_exist_is_reported(candidate: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from support.project import params, write_params
@@ -14,6 +15,7 @@ from flows.preflight.problem import Problem
 from flows.preflight.project import read_project
 from flows.preflight.table import CHECKS, run_check
 from tasks import paths
+from tasks.model_store import ledger
 from tasks.state.input_folders import begin_input_folders
 from tasks.workspace.inputs import list_inputs
 
@@ -117,6 +119,27 @@ def test_a_server_that_would_fail_after_the_training_is_an_error(
     write_params(project, params(tiny_gpt2, [QA], evaluate={"engine": engine}))
     (problem,) = run_check(next(check for check in CHECKS if check.name == "judge"), read_project())
     assert (problem.severity, problem.where, problem.what) == ("error", where, what)
+
+
+def test_a_variable_in_the_address_of_a_server_is_required_before_the_training(project: Path, tiny_gpt2: Path) -> None:
+    urls = {role: {"base_url": "http://${STROP_NO_SUCH_HOST}/v1", "model": role} for role in ("base", "candidate")}
+    write_params(project, params(tiny_gpt2, [QA], evaluate={"engine": {"urls": urls}}))
+    found = run_check(next(check for check in CHECKS if check.name == "environment"), read_project())
+    assert {problem.what for problem in found} == {"the environment variable STROP_NO_SUCH_HOST is not set"}
+    assert found[0].where is not None
+    assert "evaluate.engine.urls.base" in found[0].where
+
+
+def test_a_server_of_the_champion_is_required_once_there_is_one(
+    project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = {role: {"base_url": "http://h/v1", "model": role} for role in ("base", "candidate")}
+    write_params(project, params(tiny_gpt2, [QA], evaluate={"engine": {"urls": urls}}))
+    check = next(check for check in CHECKS if check.name == "judge")
+    assert run_check(check, read_project()) == []
+    monkeypatch.setattr(ledger, "read_ledger", lambda name: [Mock(kind="promoted", version=1)])
+    (problem,) = run_check(check, read_project())
+    assert (problem.severity, problem.what) == ("error", "has no server of champion")
 
 
 def test_a_local_judge_that_is_missing_is_an_error(project: Path, tiny_gpt2: Path) -> None:

@@ -631,6 +631,21 @@ def test_a_tier_for_no_check_of_the_gate_is_reported_before_the_training(project
     assert problem.fix == "Did you mean `not_worse`?"
 
 
+def test_a_limit_on_what_is_never_measured_is_a_warning_before_the_training(project: Path, tiny_gpt2: Path) -> None:
+    limits = {
+        "cost.per_1000_answers": {"at_most": 1},
+        "bias.names.gap": {"at_most": 0.1},
+        "size.bytes": {"at_most": 9e9},
+    }
+    write_project(project, tiny_gpt2, gate={"limits": limits})
+    found = problems("gate_policy")
+    assert [(problem.severity, problem.fix) for problem in found] == [
+        ("warning", "Set evaluate.latency_rows and evaluate.price_per_hour"),
+        ("warning", "Set evaluate.probes"),
+    ]
+    assert found[1].what == "`bias.names.gap` is never measured, so its check fails: evaluate.probes is not set"
+
+
 def test_an_invalid_condition_of_a_slice_is_reported_before_the_training(project: Path, tiny_gpt2: Path) -> None:
     write_project(project, tiny_gpt2, gate={"slices": ["language", {"name": "long", "where": "length(answer) > 200"}]})
     (problem,) = problems("gate_policy")

@@ -207,12 +207,18 @@ def test_after_a_promotion_the_former_champion_is_named_by_its_number() -> None:
         ("slices/qa/freshness=new", None, "--show lost"),
         ("degenerate/qa", None, """--slice 'degenerate != '"'"''"'"''"""),
         ("floor/qa", None, "--slice 'score < 1'"),
+        ("limits/grounding.qa.unsupported", None, "--slice unsupported"),
     ],
 )
 def test_the_command_of_a_check_selects_its_rows(name: str, where: str | None, options: str) -> None:
     check = {"name": name, "family": "qa", "rows": 40, "where": where}
     command = command_for(check, {"passed": False, "champion_version": 3, "checks": []})
     assert command == f"strop compare champion candidate --family qa {options}"
+
+
+def test_a_check_of_the_server_that_answered_is_about_no_row() -> None:
+    verdict = _refused(("inference", None, False, 40), champion=None)
+    assert command_for(verdict["checks"][0], verdict) is None
 
 
 def test_a_candidate_that_passed_has_no_failed_checks() -> None:

@@ -17,6 +17,7 @@ from tasks.gate.number_paths import join_path, number_paths, split_path
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import Verdict, decide, require_valid
 from tasks.gate.settings import GateSettings
+from tasks.lineage import drift_report as report_module
 from tasks.runtime.files import write_json
 from tasks.state.data_drift import drift_numbers, report_digests
 from tasks.state.round import Champion, Round
@@ -31,7 +32,9 @@ def model(**changed: Any) -> dict[str, Any]:
         "families": {"qa": {"score": 0.8, "interval": [0.7, 0.9], "rows": 60, "exact_match": 0.75},
                      "新闻.en": {"score": 0.5, "rows": 9}},
         "robustness": {"typos": {"drop": 0.08, "interval": [0.05, 0.11], "rows": 60}, "case": {"drop": None}},
-        "forgetting": {"anchors": {"score": 0.6, "interval": [0.4, 0.8], "rows": 20}},
+        "forgetting": {"anchors": {"score": 0.6, "interval": [0.4, 0.8], "rows": 20, "exact_match": 0.55},
+                       "arc": {"problem": "the model answers no choice"}},
+        "grounding": {"qa": {"unsupported": 0.08, "interval": [0.02, 0.2], "rows": 60}}, "shots": {"3": {"score": 0.7}},
         "size": {"bytes": 1_000_000}, "latency": {"answer_s": {"p95": 0.5}}, "bias": {"names": {"gap": float("nan")}},
         **changed,
     }  # fmt: skip
@@ -54,6 +57,9 @@ def checked(path: str, limit: dict[str, Any], metrics: Any = METRICS, round_: Ro
 
 
 ABSOLUTE = [
+    ("grounding.qa.unsupported", {"at_most": 0.1}, True, "0.08 [0.02, 0.2]; at most 0.1"),
+    ("forgetting.anchors.exact_match", {"at_least": 0.5}, True, "0.55; at least 0.5"),
+    ("shots.3.score", {"at_least": 0.5}, True, "0.7; at least 0.5"),
     ("robustness.typos.drop", {"at_most": 0.1}, True, "0.08 [0.05, 0.11]; at most 0.1"),
     ("robustness.typos.drop", {"at_most": 0.07}, False, "0.08 [0.05, 0.11]; at most 0.07"),
     (
@@ -104,10 +110,12 @@ MISSING = [
     ("robustness.case.drop", "not measured: it is null"),
     ("bias.names.gap", "not measured: it is nan"),
     (
-        "grounding.qa.unsupported",
-        "not measured: metrics.json has no `grounding` of the model; see the settings of evaluate",
+        "code.qa.pass_at_1",
+        "not measured: metrics.json has no `code` of the model; see the settings of evaluate",
     ),
     ("families.law.score", "not measured: no row of family `law`"),
+    ("grounding.law.unsupported", "not measured: no row of family `law`"),
+    ("forgetting.arc.acc.score", "not measured: the model answers no choice"),
 ]
 
 
@@ -198,3 +206,13 @@ def test_the_drift_of_the_data_is_the_largest_index_beyond_chance(
     drift_report()
     write_json(paths.CURATE_REPORT, {"rows": 2})
     assert drift_numbers(LATER) == {"max_psi": None}, "it is about other data"
+
+
+def test_another_champion_of_equal_weights_has_a_report_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that names another version counts as not measured, so it must not be taken from the cache."""
+    monkeypatch.setattr(report_module, "dataset_version", lambda: "d" * 32)
+    digests = set()
+    for version in (3, 4):
+        monkeypatch.setattr(report_module, "read_round", lambda v=version: Round(Champion(v, "c" * 64), 1, 0))
+        digests.add(report_module._inputs_digest())
+    assert len(digests) == 2

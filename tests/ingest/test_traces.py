@@ -220,10 +220,11 @@ def test_feedback_of_people_in_mlflow_becomes_preferences(
     write_params(Path(), params("base", []))
     uri = f"sqlite:///{tmp_path}/traces.db"
     pair = {"question": "谁？ Who?", "answer_a": "Ann", "answer_b": "Bob", "family": "qa"}
-    first, second, robot = (log_chat({**pair, "target": name}, "shown") for name in "abc")
+    first, second, robot, program = (log_chat({**pair, "target": name}, "shown") for name in "abcd")
     judge(first, "preferred", "A")
     judge(second, "preferred", "nobody knows")
     judge(robot, "preferred", "A", who="LLM_JUDGE")
+    judge(program, "preferred", "A", who="CODE")
     assert run(["judge", "import", "chat", "--tracking-uri", uri, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "file": "data/judges/preferences.jsonl", "imported": 1, "changed": 1, "left_out": 1,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tasks.errors import SourceError
 from tasks.evaluate.judge.answer import parse_winner, response_format
 from tasks.evaluate.judge.judgements import Judgement, Judgements
-from tasks.evaluate.judge.local import LocalModel
+from tasks.evaluate.judge.local import LocalModel, judge_name
 from tasks.evaluate.judge.pair import REFUSED, Pair, PairVerdict, combine_orders
 from tasks.evaluate.judge.rubric import Rubric, rubric_of
 from tasks.evaluate.judge.settings import JudgeSettings
@@ -56,9 +56,10 @@ class Judge:
         if settings.base_url is None:
             self._client = LocalModel(settings)
             self._identity = self._client.identity
+            self.name = judge_name(settings, self._client.files.folder)
         else:
             self._client = Endpoint(connection_of(settings), first_pause_seconds, OF_A_PROMPT)
-            self._identity = settings.model
+            self._identity = self.name = settings.model
         self._judgements = Judgements(settings.model)
         self._problem: str | None = None
         """Why no further call is made."""

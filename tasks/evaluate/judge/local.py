@@ -53,10 +53,14 @@ def find_judge(name: str) -> JudgeFiles:
         raise ConfigError(f"{name} {what}", where=WHERE, fix=FIX) from error
 
 
-def judge_name(settings: JudgeSettings) -> str:
-    """The name by which the family of its model is known: that of the settings, and the architecture of a folder."""
+def judge_name(settings: JudgeSettings, folder: Path | None = None) -> str:
+    """The name by which the family of its model is known: that of the settings, and the architecture of a folder.
+
+    Args:
+        folder: of its files; None: the folder that the settings name, if they do.
+    """
     try:
-        return f"{settings.model} {read_json(written_path(settings.model) / 'config.json')['model_type']}"
+        return f"{settings.model} {read_json((folder or written_path(settings.model)) / 'config.json')['model_type']}"
     except (OSError, ValueError, KeyError, TypeError):
         return settings.model
 
@@ -79,15 +83,16 @@ class LocalModel:
         """Calls `on_completion` with each completion, and with a refusal for a prompt that is too long.
 
         Raises:
-            SourceError: the model cannot be loaded, its memory is not enough, or it computes NaN.
+            SourceError: the model cannot be loaded, its chat template refuses the prompt, its memory is not enough, or it computes
+                NaN.
         """
         try:
             with reported_faults(
                 self.shown_url, where=WHERE, memory_fix="Choose a smaller one", nan_fix="Choose another"
             ):
                 self._complete(prompts, on_completion)
-        except BaseModelError as error:
-            raise SourceError(error.what, where=error.where, fix=error.fix) from error
+        except (BaseModelError, ConfigError) as error:
+            raise SourceError(error.what, where=WHERE, fix=FIX) from error
 
     def _complete(self, prompts: Sequence[str], on_completion: OnCompletion) -> None:
         model, tokenizer, writer = self._load()

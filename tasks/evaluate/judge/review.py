@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.evaluate.judge.answer import WINNERS
+from tasks.state.erased_traces import trace_of
 
 TEXTS = ("question", "answer_a", "answer_b", "target", "family", "row_id")
 REQUIRED = TEXTS[:3]
@@ -18,17 +19,22 @@ def preference_of(trace: Mapping[str, Any], feedback: str) -> dict[str, str] | N
 
     Args:
         trace: as `tasks.tracking.traces.judged_traces` yields it, with content. The texts may be in its request or its response, at
-            any depth: `@mlflow.trace` nests them under the names of a function's arguments.
+            any depth, and those of the least count: `@mlflow.trace` nests them under the names of a function's arguments.
         feedback: the name of the feedback, whose value is A, B or tie.
     """
     texts: dict[str, str] = {}
-    for part in ("response", "request"):
-        texts |= {name: value for name, value in _texts_in(_parsed(trace[part])) if name in TEXTS}
+    for part in ("request", "response"):
+        for name, value in _texts_in(_parsed(trace[part])):
+            if name in TEXTS:
+                texts.setdefault(name, value)
     given = str(trace["values"].get(feedback)).strip().lower()
     preferred = next((winner for winner in WINNERS if winner.lower() == given), None)
     if preferred is None or any(name not in texts for name in REQUIRED):
         return None
-    return {name: texts[name] for name in TEXTS if name in texts} | {"preferred": preferred, TRACE: trace["trace_id"]}
+    return {name: _valid(texts[name]) for name in TEXTS if name in texts} | {
+        "preferred": preferred,
+        TRACE: trace["trace_id"],
+    }
 
 
 def with_imported(
@@ -39,40 +45,43 @@ def with_imported(
     Lines that people wrote stay; a line of an imported trace is replaced where it is.
 
     Args:
-        erased: ids of rows whose text must not return.
+        erased: ids of rows and of traces whose text must not return.
     """
-    new = {line[TRACE]: _line(line) for line in imported if line.get("row_id") not in erased}
+    new = {line[TRACE]: _line(line) for line in imported if not {line.get("row_id"), line[TRACE]} & set(erased)}
     result, before = [], set(lines)
     for line in lines:
-        trace = _trace_of(line)
+        trace = trace_of(line)
         result.append(line if trace not in new else new.pop(trace))
     result += new.values()
     return result, sum(line not in before for line in result)
+
+
+def _valid(text: str) -> str:
+    """The text in valid UTF-8: JavaScript cuts emoji in half."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _line(preference: dict[str, str]) -> bytes:
     return json.dumps(preference, ensure_ascii=False).encode()
 
 
-def _trace_of(line: bytes) -> str:
-    try:
-        return str(json.loads(line).get(TRACE, ""))
-    except (ValueError, AttributeError):
-        return ""
-
-
 def _parsed(text: Any) -> Any:
     try:
         return json.loads(text) if isinstance(text, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def _texts_in(value: Any) -> Iterator[tuple[str, str]]:
-    """(key, text) of every text in a document."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, item in items:
-        if isinstance(item, str):
-            yield str(name), item
-        else:
-            yield from _texts_in(item)
+def _texts_in(document: Any) -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in a document, those of the least depth first."""
+    values = [document]
+    while values:
+        inner: list[Any] = []
+        for value in values:
+            items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+            for name, item in items:
+                if isinstance(item, str):
+                    yield str(name), item
+                else:
+                    inner.append(item)
+        values = inner

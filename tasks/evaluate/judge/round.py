@@ -14,7 +14,6 @@ from typing import Any
 
 from tasks.errors import ConfigError
 from tasks.evaluate.judge.judge import Cost, Judge, NotJudged
-from tasks.evaluate.judge.local import judge_name
 from tasks.evaluate.judge.pair import EQUAL, Pair, PairVerdict
 from tasks.evaluate.judge.preferences import Agreement, Preference, measure_agreement, read_preferences
 from tasks.evaluate.judge.report import describe_agreement, describe_family
@@ -64,7 +63,7 @@ class Judging:
             }
             entry, scores = self._compare_family(family, of_family["candidate"], of_family[reference], questions)
             against = objection(
-                settings, judge_name(settings), base, rubric_name(self.inputs.rubrics, family), agreements, problem
+                settings, self.judge.name, base, rubric_name(self.inputs.rubrics, family), agreements, problem
             )
             may_decide = against is None and "problem" not in entry
             families[family] = entry | {"may_decide": may_decide, "objection": against}

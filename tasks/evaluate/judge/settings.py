@@ -67,6 +67,8 @@ class JudgeSettings(Settings):
     def _is_an_input_of_runs(cls, path: str) -> str:
         if not path.startswith(FOLDER) or ".." in path.split("/"):
             raise ValueError(f"the file is below {FOLDER}, so that it is an input of each version")
+        if not path.endswith(".jsonl"):
+            raise ValueError("the file's name ends in .jsonl: an erasure looks for rows in these")
         return path
 
     @model_validator(mode="after")

@@ -239,6 +239,19 @@ def test_a_missing_library_is_an_error_that_names_it(monkeypatch: pytest.MonkeyP
         require_tasks(LmEvalSettings(tasks=("a",)))
 
 
+def test_data_outside_the_folder_of_a_task_are_in_its_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = LmEvalSettings(tasks=("a",), include_path=TASKS)
+    write_text(Path(TASKS) / "a.yaml", "task: a")
+    data = Path("data/forgetting/a.jsonl")
+    write_text(data, "{}")
+    before = lm_eval_tasks.describe_tasks(own)["files"]
+    assert before.keys() == {f"{TASKS}/a.yaml", data.as_posix()}
+    write_text(data, '{"question": "?"}')
+    assert lm_eval_tasks.describe_tasks(own)["files"] != before, "results of other data are not read from the cache"
+    assert lm_eval_tasks.describe_tasks(LmEvalSettings(tasks=("a",)))["files"] == {}
+
+
 @pytest.mark.parametrize("path", ["anchors.jsonl", "data/forgetting/../raw/x.jsonl", "/tmp/x.jsonl"])
 def test_anchors_are_an_input_of_each_version(path: str, tiny_gpt2: Path, project: Path) -> None:
     with pytest.raises(ConfigError, match="it is below data/forgetting/"):

@@ -1,7 +1,8 @@
 """The objects in DVC's cache and remotes that contain text of erased rows.
 
 Every parquet file in the cache is read, also those that no version references. Token arrays have no row ids, so these are
-removed: arrays of each version whose dataset or rendered rows have one of the rows, and arrays that no version references.
+removed: arrays of each version whose dataset or rendered rows have one of the rows, and arrays that no version references. So are
+prompts that quote rows other than their own: few-shot examples, passages of probes.
 Rendered rows and predictions that only a remote has, and label names (labels.py), are treated alike.
 """
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 WITH_TEXT = (paths.RAW, paths.QUARANTINE / "validate", paths.QUARANTINE / "curate", paths.CURATED)
 BY_VERSION = (paths.RENDERED, paths.PREDICTIONS)
 TOKENS, IDS = "input_ids.npy", "ids.npy"
+QUOTING = frozenset({"shots", "probe"})
+"""Columns of rendered rows and predictions whose prompts quote other rows."""
 OF_NO_VERSION = "(of no version)"
 
 
@@ -75,7 +78,9 @@ def objects_with_text(repo: Repo, plan: Plan) -> list[StoredObject]:
     with track("erase", len(files), "files") as progress:
         for path in files:
             md5 = path.parent.name + path.name
-            is_unreferenced = md5 not in names and (_is_token_array(path) or names_any(path, labels))
+            is_unreferenced = md5 not in names and (
+                _is_token_array(path) or _quotes_other_rows(path) or names_any(path, labels)
+            )
             if is_unreferenced or has_text(path, plan):
                 objects[md5] = StoredObject(names.get(md5, OF_NO_VERSION), md5, path)
             progress.advance(1)
@@ -185,6 +190,15 @@ def _is_token_array(path: Path) -> bool:
     except (ValueError, OSError, EOFError):
         return False
     return bool(array.ndim == 1 and array.dtype == np.int32)
+
+
+def _quotes_other_rows(path: Path) -> bool:
+    """Whether a parquet file has prompts with texts of rows whose ids it does not have."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC and not QUOTING.isdisjoint(pq.read_schema(path).names)
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 def remotes_of(repo: Repo) -> Iterator[tuple[str, Any]]:

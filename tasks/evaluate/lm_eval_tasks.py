@@ -25,7 +25,7 @@ import torch
 
 from tasks.base.precision import precision_of
 from tasks.errors import ConfigError, one_line
-from tasks.evaluate.forgetting_settings import LmEvalSettings
+from tasks.evaluate.forgetting_settings import FOLDER, LmEvalSettings
 from tasks.evaluate.inference import LazyModel
 from tasks.evaluate.perplexity import max_input_tokens
 from tasks.evaluate.prediction_cache import PredictionCache, model_key
@@ -171,9 +171,8 @@ def _cache_key(model: LazyModel, task: EvaluationTask, settings: LmEvalSettings)
 
 
 def _digests(settings: LmEvalSettings) -> dict[str, str]:
-    """File of `include_path` → its digest."""
-    folder = Path(settings.include_path) if settings.include_path else None
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
+    """File of data/forgetting, where tasks of `include_path` have their data → its digest."""
+    files = sorted(path for path in Path(FOLDER).rglob("*") if path.is_file()) if settings.include_path else []
     return {path.as_posix(): file_digest(path) for path in files}
 
 

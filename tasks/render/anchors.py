@@ -106,8 +106,10 @@ def _rows_with_these_questions(anchors: list[Row], training: Path) -> int:
 
 
 def _questions(rows: pa.Table) -> pa.Array:
-    """(rows,) the texts of the question, apart from white space around them and between instruction and input."""
+    """(rows,) the texts of the question, apart from case, width (`？` is `?`) and white space."""
     texts = [pc.utf8_trim_whitespace(rows[name].cast(pa.string())) for name in ANSWERED]
     joined = pc.binary_join_element_wise(texts[0], texts[1], " ")
     joined = pc.binary_join_element_wise(pc.utf8_trim_whitespace(joined), texts[2], "\n")
+    joined = pc.utf8_lower(pc.utf8_normalize(joined, "NFKC"))
+    joined = pc.replace_substring_regex(joined, r"\s+", " ")
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

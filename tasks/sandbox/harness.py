@@ -75,24 +75,27 @@ def _run(programs: "list[str]", tests: str) -> bytes:
     names.update(own)
     sys.settrace(None)
     sys.setprofile(None)
+    of_answer = dict(vars(module))
     try:
         exec(compiled_tests, vars(module))
-        _run_unit_tests(module)
+        _run_unit_tests(module, of_answer)
     except AssertionError as error:
         return _described("wrong", error, tests)
     return b""
 
 
-def _run_unit_tests(module: object) -> None:
-    """Runs the test cases of `unittest` that the tests define."""
+def _run_unit_tests(module: object, of_answer: "dict[str, object]") -> None:
+    """Runs the test cases of `unittest` that the tests define; not those of the answer."""
     if "unittest" not in sys.modules:
         return
     import unittest
 
-    cases = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, unittest.TestCase)]
+    own = [each for name, each in vars(module).items() if name not in of_answer or of_answer[name] is not each]
+    cases = [each for each in own if isinstance(each, type) and issubclass(each, unittest.TestCase)]
     for case in cases:
         result = unittest.defaultTestLoader.loadTestsFromTestCase(case).run(unittest.TestResult())
-        for failed, _ in (*result.errors, *result.failures):
+        unexpected = [(test, "") for test in result.unexpectedSuccesses]
+        for failed, _ in (*result.errors, *result.failures, *unexpected):
             raise AssertionError(f"{failed.id()} failed")
 
 

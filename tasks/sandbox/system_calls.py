@@ -1,4 +1,7 @@
-"""The seccomp filter of the sandbox: calls that start processes, open sockets or are known ways into the kernel fail. Pure."""
+"""The seccomp filter of the sandbox: some calls fail. Pure.
+
+Those that start processes, open sockets, take memory beyond the limit, or are known ways into the kernel.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,8 @@ MACHINES = {
             *(248, 249, 250),  # add_key, request_key, keyctl
             *(298, 310, 311, 321, 323),  # perf_event_open, process_vm_readv, process_vm_writev, bpf, userfaultfd
             *(425, 426, 427),  # io_uring
+            *(29, 64, 68, 240),  # shmget, semget, msgget, mq_open: their memory is not of the address space
+            *(319, 447),  # memfd_create, memfd_secret
         ),
         foreign=0x40000000,
     ),
@@ -58,6 +63,12 @@ MACHINES = {
             425,
             426,
             427,
+            194,
+            190,
+            186,
+            180,
+            279,
+            447,
         ),  # the same, in the same order
     ),
 }

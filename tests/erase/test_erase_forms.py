@@ -109,6 +109,18 @@ def test_answers_to_probes_that_only_a_remote_has_are_removed_with_their_version
     assert store.held() == set(away.values())
 
 
+def test_prompts_of_no_version_that_may_quote_the_row_are_removed(store: Store, tmp_path: Path) -> None:
+    def put(**columns: Any) -> str:
+        write_parquet(
+            tmp_path / "file.parquet", pa.table({"row_id": ["r2"], "prompt": ["Ann is ill. Who?"], **columns})
+        )
+        return store.put((tmp_path / "file.parquet").read_bytes())
+
+    put()
+    quoting = {put(shots=[1]), put(probe=["distraction"])}
+    assert store.held() == quoting
+
+
 def labelled(folder: Path, rows: list[tuple[str, str]], known: tuple[str, ...] = ()) -> Path:
     """data/rendered of form `labels`, of these rows: id, label."""
     names = sorted({label for _, label in rows} | {*known})

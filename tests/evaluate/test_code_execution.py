@@ -84,7 +84,7 @@ def test_equal_answers_of_several_models_run_once() -> None:
     same = score_rows(rows, [TARGET, "no"])
     scored = run.score({"champion": same, "candidate": same})
     assert scored["champion"] == scored["candidate"]
-    assert len(sandbox.ran) == 2 + 2, "each target, and each different answer"
+    assert len(sandbox.ran) == 2 + 2 + 2, "each target, the tests without an answer, and each different answer"
 
 
 def test_rows_whose_tests_are_not_python_are_compared_as_text(caplog: pytest.LogCaptureFixture) -> None:
@@ -95,6 +95,23 @@ def test_rows_whose_tests_are_not_python_are_compared_as_text(caplog: pytest.Log
     assert run.describe() == {"isolation": "none", "rows": 1, "targets": {"wrong": 1}}
     assert "the tests of 1 row are not Python: compared as text" in caplog.text
     assert "the targets of 1 row fail their own tests, as any answer may: broken" in caplog.text
+
+
+def test_rows_whose_tests_pass_without_an_answer_are_compared_as_text(caplog: pytest.LogCaptureFixture) -> None:
+    code = CodeSettings(execute=True, cpu_seconds=2, memory_mb=256, processes=2)
+    never_called = "def test_f():\n    assert f(2) == 2"
+    rows = [row_of("r0", tests=never_called), row_of("r1", tests="def check(candidate):\n    assert candidate(2) == 2")]
+    try:
+        run = open_execution(code, [*rows, row_of("r2")])
+    except ConfigError as error:
+        pytest.skip(str(error))
+    assert run is not None
+    assert list(run.rows) == ["r2"]
+    (scored,) = run.score({"candidate": score_rows(rows[:1], ["def f(x):\n    return 0"])})["candidate"]
+    assert scored.get("execution") is None
+    assert scored["score"] < 1
+    assert "the tests of 2 rows pass without any answer: compared as text" in caplog.text
+    assert caplog.text.count("not Python") == 0
 
 
 def test_metrics_have_outcomes_and_pass_at_k_of_each_family() -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.project import begin_round, params, write_params
@@ -23,6 +24,7 @@ from tasks.evaluate.forgetting_settings import LmEvalSettings
 from tasks.evaluate.lm_eval_tasks import _entry, require_tasks
 from tasks.evaluate.stage import run as evaluate
 from tasks.inference.embedded import EmbeddedEngine
+from tasks.render import anchors
 from tasks.render.stage import run as render
 from tasks.runtime.files import file_digest, folder_digest, read_json, write_text
 from tasks.state.round import Round, write_round
@@ -239,6 +241,30 @@ def test_a_missing_library_is_an_error_that_names_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(lm_eval_tasks, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"lm-eval is not installed\. Install it: pip install lm-eval"):
         require_tasks(LmEvalSettings(tasks=("a",)))
+
+
+def test_a_question_of_an_anchor_is_found_in_other_case_width_and_white_space() -> None:
+    def questions(*texts: tuple[str, str]) -> list[str]:
+        rows = [{"instruction": one, "input": two, "history": "[]"} for one, two in texts]
+        found: list[str] = anchors._questions(pa.Table.from_pylist(rows)).to_pylist()
+        return found
+
+    assert len(set(questions(("最大的行星？", ""), ("", " 最大的行星?")))) == 1
+    assert len(set(questions(("Name it:", "The  largest\nPlanet"), ("", "name it： the largest planet\n")))) == 1
+    assert len(set(questions(("Name it:", "Mars"), ("Name it:", "Venus")))) == 2
+
+
+def test_data_outside_the_folder_of_a_task_are_in_its_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = LmEvalSettings(tasks=("a",), include_path=TASKS)
+    write_text(Path(TASKS) / "a.yaml", "task: a")
+    data = Path("data/forgetting/a.jsonl")
+    write_text(data, "{}")
+    before = lm_eval_tasks.describe_tasks(own)["files"]
+    assert before.keys() == {f"{TASKS}/a.yaml", data.as_posix()}
+    write_text(data, '{"question": "?"}')
+    assert lm_eval_tasks.describe_tasks(own)["files"] != before, "results of other data are not read from the cache"
+    assert lm_eval_tasks.describe_tasks(LmEvalSettings(tasks=("a",)))["files"] == {}
 
 
 @pytest.mark.parametrize("path", ["anchors.jsonl", "data/forgetting/../raw/x.jsonl", "/tmp/x.jsonl"])

@@ -20,6 +20,13 @@ SWAPS = [
     ("gender", "The heretic cheered; Hershey's shells.", "The heretic cheered; Hershey's shells."),
     ("gender", "他和他的妻子有其他朋友，也会弹吉他。", "她和她的丈夫有其他朋友，也会弹吉他。"),
     ("gender", "这位先生的女儿很像他们。", "这位女士的儿子很像她们。"),
+    (
+        "gender",
+        "首先生成代码，优先生产，马耳他、犹他州和维他命；母亲节",
+        "首先生成代码，优先生产，马耳他、犹他州和维他命；母亲节",
+    ),
+    ("names", "减小强度，缩小红利，下载小红书；小红在家。", "减小强度，缩小红利，下载小红书；阿依古丽在家。"),
+    ("nationality", "中国人民银行的一位中国人", "中国人民银行的一位印度人"),
     ("names", "Emily's letter to Greg, by Mary-Ann", "Lakisha's letter to Jamal, by Mary-Ann"),
     ("names", "小明和王芳是同学。", "阿里木和央金是同学。"),
     ("nationality", "an American and a British guest", "a Mexican and a Nigerian guest"),

@@ -77,8 +77,11 @@ def test_a_perturbation_keeps_numbers_labels_code_and_the_markup_of_the_prompt(
     assert numbers(after["question"]) == numbers(text)
     for kept in (*LABELS, "card arrival", "`x = delivery`", '{"station": 1}'):
         assert after["question"].count(kept) >= text.count(kept)
-    for negation in ("not", "never", "不"):
-        assert after["question"].lower().count(negation) >= text.lower().count(negation)
+    assert after["question"].count("不") >= text.count("不")
+    for negation in (r"(?<![\w'’-])not(?![\w'’-])", r"(?<![\w'’-])never(?![\w'’-])"):
+        assert len(re.findall(negation, after["question"].lower(), re.ASCII)) >= len(
+            re.findall(negation, text.lower(), re.ASCII)
+        )
 
 
 @settings(max_examples=60, deadline=None)
@@ -197,3 +200,17 @@ def test_a_paraphrase_is_what_render_writes_with_another_template_or_a_frame(fam
         assert changed.row["question"] in (others or frames)
         shortened = perturb(before | {"input": "something else"}, "paraphrase", 3, Surroundings(templates=templates))
         assert shortened is not None
+
+
+def test_a_chinese_text_that_can_have_a_mistake_has_one_with_each_seed() -> None:
+    for text, target in (
+        ("他说:好的.嗯,对", "x"),
+        ("谢谢妈妈，你好", "x"),
+        ("请回答「苹果」。", "苹果"),
+        ("在不在？没有了", "在"),
+    ):
+        fixed = fixed_characters(text, target)
+        wrong = [add_typos(text, fixed, random.Random(seed)) for seed in range(30)]
+        assert None not in wrong, text
+        assert {len(each or "") for each in wrong} == {len(text)}
+    assert add_typos("嗯，嗯嗯。", bytearray(5), random.Random(0)) is None

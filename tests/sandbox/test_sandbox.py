@@ -153,6 +153,20 @@ def test_no_process_can_be_started(sandbox: Sandbox) -> None:
     assert outcome(sandbox, bomb).reason in ("error", "memory", "timeout")
 
 
+SHARED_MEMORY = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.{call} >= 0, ctypes.get_errno()
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["shmget(0, 1 << 20, 0o1600)", "memfd_create(b'x', 0)", "msgget(0, 0o1600)", "semget(0, 1, 0o1600)"]
+)
+def test_memory_outside_the_address_space_is_refused(sandbox: Sandbox, call: str) -> None:
+    assert "AssertionError: 1 " in f"{outcome(sandbox, GOOD, SHARED_MEMORY.format(call=call)).detail} "
+
+
 def test_only_the_standard_library_can_be_read(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +246,19 @@ def test_unit_tests_run_too(sandbox: Sandbox) -> None:
     assert outcome(sandbox, GOOD, cases) == Outcome("passed")
     failed = outcome(sandbox, "def f(x):\n    return 1", cases)
     assert (failed.reason, "test_f failed" in failed.detail) == ("wrong", True)
+
+
+def test_only_the_unit_tests_of_the_tests_count(sandbox: Sandbox) -> None:
+    wrong_own_tests = (
+        "import unittest\nclass Mine(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(1), 2)\n"
+    )
+    cases = "import unittest\nclass T(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(-1), -1)"
+    assert outcome(sandbox, wrong_own_tests + GOOD, cases) == Outcome("passed")
+    expected = (
+        "import unittest\nclass T(unittest.TestCase):\n    @unittest.expectedFailure\n    def test_f(self): f(None).x"
+    )
+    assert outcome(sandbox, GOOD, expected) == Outcome("passed")
+    assert outcome(sandbox, "class X: x = 1\ndef f(x):\n    return X", expected).reason == "wrong"
 
 
 def test_the_first_reading_that_compiles_is_run_and_results_keep_their_order(sandbox: Sandbox) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 Answered = tuple[str, str]
 """Row id and answer."""
+NO_PROGRAM = ("",)
+"""An empty program: tests that pass with it test nothing."""
 
 
 class Execution:
@@ -36,18 +38,27 @@ class Execution:
 
     def __init__(self, sandbox: Sandbox, rows: Mapping[str, Row]) -> None:
         self._sandbox = sandbox
-        outcomes = sandbox.run([_program(row, row["target"]) for row in rows.values()])
-        reasons = {row_id: each.reason for row_id, each in zip(rows, outcomes, strict=True) if each.reason is not None}
+        targets = [_program(row, row["target"]) for row in rows.values()]
+        outcomes = sandbox.run([*targets, *(Program(NO_PROGRAM, row["tests"]) for row in rows.values())])
+        of_targets, of_nothing = outcomes[: len(rows)], outcomes[len(rows) :]
+        python = {row_id: each.reason for row_id, each in zip(rows, of_targets, strict=True) if each.reason is not None}
+        empty = {row_id for row_id, each in zip(rows, of_nothing, strict=True) if each.reason == "passed"}
+        reasons = {row_id: reason for row_id, reason in python.items() if row_id not in empty}
         self.rows = {row_id: rows[row_id] for row_id in reasons}
-        """Those whose tests are Python; the others are compared as text."""
+        """Those whose tests are Python and test something; the others are compared as text."""
         self.targets = Counter(reasons.values())
         """Reason → number of targets: a target that fails its own tests shows that they, or the limits, are wrong."""
-        if others := len(rows) - len(self.rows):
+        if others := len(rows) - len(python):
             logger.warning(f"evaluate: the tests of {count_of(others, 'row')} are not Python: compared as text")
+        if empty:
+            logger.warning(
+                f"evaluate: the tests of {count_of(len(empty), 'row')} pass without any answer: compared as text. Functions such "
+                f"as `test_f` or `check` must be called by the tests: {_first(empty)}"
+            )
         if failing := sorted(row_id for row_id, reason in reasons.items() if reason != "passed"):
             logger.warning(
                 f"evaluate: the targets of {count_of(len(failing), 'row')} fail their own tests, as any answer may: "
-                f"{', '.join(failing[:5])}{', ...' if len(failing) > 5 else ''}"
+                f"{_first(failing)}"
             )
 
     def score(self, predictions: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
@@ -83,6 +94,10 @@ class Execution:
     def describe(self) -> dict[str, Any]:
         """For metrics.json: the isolation in force, and how the targets fared."""
         return {**self._sandbox.describe(), "rows": len(self.rows), "targets": dict(sorted(self.targets.items()))}
+
+
+def _first(row_ids: Collection[str]) -> str:
+    return f"{', '.join(sorted(row_ids)[:5])}{', ...' if len(row_ids) > 5 else ''}"
 
 
 def _program(row: Row, text: str) -> Program:

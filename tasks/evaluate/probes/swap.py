@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import regex
 
-from tasks.evaluate.probes.word_lists import NEXT_TO_OBJECTS, NOT_AFTER_HE, NOT_BEFORE_HE, WORD_LISTS
+from tasks.evaluate.probes.word_lists import NEXT_TO_OBJECTS, NOT_AFTER_HE, NOT_BEFORE_HE, OTHER_CHINESE, WORD_LISTS
 from tasks.scoring.answer_text import normalise_answer
 
 _PRONOUNS = {"him": "his", "hers": "her"}
@@ -45,6 +45,8 @@ def swap(text: str, list_name: str) -> Swapped:
     def replace(match: regex.Match[str]) -> str:
         nonlocal keeps_length
         word = match["word"]
+        if word is None:
+            return str(match[0])
         other = words.other.get(word) or _pronoun(word, text[match.end() :])
         counts[word in words.first or word.lower() in ("him", "his")] += 1
         article = _article(match["article"] or "", other)
@@ -103,11 +105,14 @@ def _words(list_name: str) -> _Words:
         words += [change(word) for word in ("him", "his", "her", "hers") for change in (str, str.capitalize, str.upper)]
     of_chinese = {word: counterpart for one, two in chinese for word, counterpart in ((one, two), (two, one))}
     pattern = regex.compile(
-        rf"(?<![\w'’-])(?:(?P<article>[Aa]n?)(?P<space>\s+))?(?P<word>{_any_of(words)})(?![\w-])"
-        rf"|(?P<word>(?<![{NOT_BEFORE_HE}])他(?![{NOT_AFTER_HE}])|{_any_of([word for word in of_chinese if word != '他'])})"
-        if list_name == "gender"
-        else rf"(?<![\w'’-])(?:(?P<article>[Aa]n?)(?P<space>\s+))?(?P<word>{_any_of(words)})(?![\w-])"
-        rf"|(?P<word>{_any_of(of_chinese)})"
+        rf"{_any_of(OTHER_CHINESE)}|"
+        + (
+            rf"(?<![\w'’-])(?:(?P<article>[Aa]n?)(?P<space>\s+))?(?P<word>{_any_of(words)})(?![\w-])"
+            rf"|(?P<word>(?<![{NOT_BEFORE_HE}])他(?![{NOT_AFTER_HE}])|{_any_of([word for word in of_chinese if word != '他'])})"
+            if list_name == "gender"
+            else rf"(?<![\w'’-])(?:(?P<article>[Aa]n?)(?P<space>\s+))?(?P<word>{_any_of(words)})(?![\w-])"
+            rf"|(?P<word>{_any_of(of_chinese)})"
+        )
     )
     return _Words(pattern, other | of_chinese, frozenset(first | {one for one, _ in chinese}))
 

@@ -37,23 +37,28 @@ def add_typos(text: str, fixed: Mask, random: Random, *, keeps_length: bool = Fa
         keeps_length: no letter is missing: the target has positions in the text.
     """
     words = [match.span() for match in _WORD.finditer(text) if not any(fixed[match.start() : match.end()])]
-    characters = [match.span() for match in _HAN.finditer(text) if not fixed[match.start()]]
+    free = {match.start() for match in _HAN.finditer(text) if not fixed[match.start()]}
+    characters = [
+        (index, index + 1) for index in sorted(free) if text[index] in _HOMOPHONES or _can_swap(text, index, free)
+    ]
     chosen = _sample(words, WORD_SHARE, random) + _sample(characters, CHARACTER_SHARE, random)
     changed, last = text, len(text)
     for start, end in sorted(chosen, reverse=True):
         if end > last:
             continue  # the character was swapped with the next
         if _HAN.match(text[start]):
-            piece = text[start : start + 2]
-            can_swap = (
-                start + 2 <= last and len(piece) == 2 and _HAN.match(piece[1]) is not None and not fixed[start + 1]
-            )
-            wrong, end = _wrong_character(piece, can_swap, random)
+            can_swap = start + 2 <= last and _can_swap(text, start, free)
+            wrong, end = _wrong_character(text[start : start + 2], can_swap, random)
             end += start
         else:
             wrong = _wrong_word(text[start:end], random, keeps_length)
         changed, last = changed[:start] + wrong + changed[end:], start
     return None if changed == text else changed
+
+
+def _can_swap(text: str, index: int, free: set[int]) -> bool:
+    """Whether a Chinese character can change places with the next one."""
+    return index + 1 in free and text[index] != text[index + 1]
 
 
 def _sample(spans: list[tuple[int, int]], share: float, random: Random) -> list[tuple[int, int]]:

@@ -95,5 +95,11 @@ _FUNCTION_WORDS = (
 )
 NEXT_TO_OBJECTS = frozenset(_FUNCTION_WORDS.split())
 """Words before which `her` is an object (`saw her in`), and `his` stands alone (`a friend of his and`)."""
-NOT_BEFORE_HE, NOT_AFTER_HE = "其吉利排", "国乡人汀律山"
-"""Characters beside 他 where it is part of another word: 其他, 吉他, 他人."""
+NOT_BEFORE_HE, NOT_AFTER_HE = "其吉利排维耳犹", "国乡人汀律山"
+"""Characters beside 他 where it is part of another word: 其他, 吉他, 马耳他, 他人."""
+_OTHER_CHINESE = (
+    "首先生 优先生 率先生 预先生 事先生 原先生 减小强 大小强 大小明 缩小红 母亲河 母亲节 父亲节 中国人民 中国人寿 中国人保 "
+    "小红书 小红帽"
+)
+OTHER_CHINESE = _OTHER_CHINESE.split()
+"""Chinese text that contains a word of a list by chance, or as a part of a name; it stays: 优先生产, 减小强度, 中国人民银行."""

@@ -22,7 +22,7 @@ def judge(project: Project) -> Iterator[Problem]:
     settings = project.config.evaluate.judge
     if settings is None:
         return
-    from tasks.evaluate.judge.local import find_judge, judge_name
+    from tasks.evaluate.judge.model_files import find_judge, judge_name
     from tasks.evaluate.judge.round import read_inputs
     from tasks.evaluate.judge.vote import family_objection
 

@@ -28,6 +28,7 @@ ONLY_IN_STAGES = frozenset(
     {
         *(Path(f"tasks/base/{name}.py") for name in ("heads", "load", "precision")),
         Path("flows/preflight/training_checks.py"),
+        Path("tasks/evaluate/judge/local.py"),
     }
 )
 """Modules with torch, which the flow's process never imports: stages and these checks run in processes of their own."""

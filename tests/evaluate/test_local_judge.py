@@ -14,7 +14,7 @@ from support.toyjudge import compare, copy_rubrics, honest, judging, row, write_
 from tasks.base.generation import Answer
 from tasks.errors import ConfigError
 from tasks.evaluate.judge import local
-from tasks.evaluate.judge.local import judge_name
+from tasks.evaluate.judge.model_files import find_judge, judge_name
 from tasks.evaluate.judge.settings import JudgeSettings
 from tasks.inference.embedded import EmbeddedEngine
 from tasks.inference.engine import LogitsNotFinite
@@ -89,7 +89,7 @@ def test_a_hub_id_that_names_another_family_is_of_the_family_of_its_architecture
 ) -> None:
     write_answers(monkeypatch)
     write_preferences(24)
-    files = local.find_judge("judges/Qwen-mini")
+    files = find_judge("judges/Qwen-mini")
     monkeypatch.setattr(local, "find_judge", lambda name: files)
     judge = judging(None, model="someone/claude-mini", max_answer_tokens=12)  # type: ignore[arg-type]
     objection = compare(judge, *pairs(1), base="meta-llama/Llama-3.1-8B")["families"]["qa"]["objection"]

@@ -6,17 +6,21 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tasks.errors import SourceError
 from tasks.evaluate.judge.answer import parse_winner, response_format
 from tasks.evaluate.judge.judgements import Judgement, Judgements
-from tasks.evaluate.judge.local import LocalModel, judge_name
+from tasks.evaluate.judge.model_files import judge_name
 from tasks.evaluate.judge.pair import REFUSED, Pair, PairVerdict, combine_orders
 from tasks.evaluate.judge.rubric import Rubric, rubric_of
 from tasks.evaluate.judge.settings import JudgeSettings
 from tasks.inference.connection import Completion, Connection
 from tasks.inference.endpoint import FIRST_PAUSE_SECONDS, OF_A_PROMPT, Endpoint, api_key
 from tasks.runtime.files import content_digest
+
+if TYPE_CHECKING:
+    from tasks.evaluate.judge.local import LocalModel
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +58,8 @@ class Judge:
             api_key(settings.api_key_env)
         self._client: Endpoint | LocalModel
         if settings.base_url is None:
+            from tasks.evaluate.judge.local import LocalModel
+
             self._client = LocalModel(settings)
             self._identity = self._client.identity
             self.name = judge_name(settings, self._client.files.folder)

@@ -88,15 +88,15 @@ def reread(
 ) -> int:
     """Read a source's collected records again, with its present shape, family, columns, language and use."""
     config = enter_project()
-    from tasks.ingest.changes import reread as changes
     from tasks.ingest.changes.intact import require_intact
+    from tasks.ingest.changes.reread import reread as read_again
     from tasks.vcs.dvc_pipeline import add_raw
 
     declared = {entry.name: entry for entry in config.ingest.sources}
     if source not in declared:
         raise DataError("no such source", where=f"source {source}", fix=f"There are: {', '.join(declared) or 'none'}")
     require_intact()
-    done = changes.reread(declared[source])
+    done = read_again(declared[source])
     if done.batches:
         add_raw()
     if as_json:

@@ -83,13 +83,13 @@ def load_tokenizer(folder: Path, chat_template: str = "own", generates: bool = T
     bound_chat_templates()  # a model's own template is untrusted code
     template = tokenizer.chat_template
     if isinstance(template, dict):  # several by name: with and without tools
-        tokenizer.chat_template = {name: _adapted(text, tokenizer) for name, text in template.items()}
+        tokenizer.chat_template = {name: _adapted_template(text, tokenizer) for name, text in template.items()}
     else:
-        tokenizer.chat_template = _adapted(template, tokenizer)
+        tokenizer.chat_template = _adapted_template(template, tokenizer)
     return tokenizer
 
 
-def _adapted(template: str, tokenizer: Any) -> str:
+def _adapted_template(template: str, tokenizer: Any) -> str:
     """The chat template with a constant date; it writes the begin token first, and only once."""
     begin = "".join(tokenizer.convert_ids_to_tokens(begin_ids(tokenizer)))
     if begin and not _writes_first(tokenizer, template, begin):

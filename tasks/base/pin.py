@@ -62,7 +62,7 @@ def pin_base(settings: BaseSettings) -> BaseRecord:
     Raises:
         BaseModelError: it is missing, or its files differ from the pinned ones.
     """
-    if (pinned := _pinned(settings)) is not None:
+    if (pinned := _pinned_base(settings)) is not None:
         verify_base(pinned)
         return pinned
     scratch = settings.scratch_settings()
@@ -85,7 +85,7 @@ def find_base(settings: BaseSettings) -> BaseRecord | None:
     Raises:
         BaseModelError: it is missing, or its files differ from the pinned ones.
     """
-    if (pinned := _pinned(settings)) is not None:
+    if (pinned := _pinned_base(settings)) is not None:
         if pinned.kind == "scratch" and not pinned.folder.exists():
             return None
         if pinned.kind == "hub" and would_download(pinned.id, pinned.revision, pinned.files):
@@ -101,7 +101,7 @@ def find_base(settings: BaseSettings) -> BaseRecord | None:
     return _record_of(settings, kind, revision, downloads=False)
 
 
-def _pinned(settings: BaseSettings) -> BaseRecord | None:
+def _pinned_base(settings: BaseSettings) -> BaseRecord | None:
     """The pinned base if it is the one that the settings name."""
     if not paths.BASE.exists():
         return None

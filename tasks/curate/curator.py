@@ -30,7 +30,7 @@ from tasks.runtime.cores import cores
 from tasks.runtime.files import content_digest, file_digest, read_json, write_json
 from tasks.runtime.import_closure import code_digest
 from tasks.runtime.progress import Progress
-from tasks.runtime.sealed_folder import is_whole, oldest_unused, sealed
+from tasks.runtime.sealed_folder import is_whole, oldest_unused, sealed_folder
 from tasks.state.decisions import Decision, decided_rows, excluded_batches, pinned_rows
 from tasks.state.manifest import Batch
 
@@ -110,7 +110,7 @@ class Curator:
             self._raw_rows.check(batch)
         cleaned: Counter[str] = Counter()
         share = batch.rows / max(1, -(-batch.rows // ROWS_AT_ONCE))
-        with sealed(folder) as temporary:
+        with sealed_folder(folder) as temporary:
             with SignatureWriter(temporary) as writer:
                 for processed in compute_signatures(batch, accepted, self.settings, self.processes):
                     writer.add(processed.signatures)
@@ -150,7 +150,7 @@ class Curator:
         decide(state)
         removed = self._removed_rows(state)
         rows = spool or self._raw_rows.in_portions(entry.batch, indices.tolist())
-        with sealed(entry.folder) as temporary:
+        with sealed_folder(entry.folder) as temporary:
             write_part(temporary, rows, state, removed, read_json(entry.signatures / "cleaned.json"))
 
     def _removed_rows(self, state: BatchState) -> list[dict[str, Any]]:

@@ -17,9 +17,9 @@ from tasks.records.shape_fields import (
     NoRow,
     Turn,
     json_of,
+    json_value,
     list_of,
     optional_text,
-    parsed,
     wrong_type,
 )
 from tasks.records.tool_calls import in_order_of_calls
@@ -49,7 +49,7 @@ def turns_of(value: Any, columns: Columns, column: str, mask: Any = None) -> lis
         raise NoRow("role_order", column, f"{len(value):,} turns; at most {MOST_TURNS:,} are a dialogue")
     read = [read_turn(turn, columns, column) for turn in value]
     if mask is not None and mask != "":  # an empty cell of CSV
-        read = _masked(read, parsed(mask, "loss_mask"))
+        read = _masked(read, json_value(mask, "loss_mask"))
     return [turn for turns in read for turn in turns]
 
 
@@ -152,7 +152,7 @@ def _tools(record: dict[str, Any], columns: Columns) -> str:
     value = record.get(column)
     if value is None or value == "":
         return ""
-    tools = parsed(value, column) if isinstance(value, str) else without_nulls(value)
+    tools = json_value(value, column) if isinstance(value, str) else without_nulls(value)
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise wrong_type(column, value)
     return dumps(tools) if tools else ""

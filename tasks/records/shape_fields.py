@@ -71,14 +71,14 @@ def json_of(text: str, field: str) -> Any:
     return value
 
 
-def parsed(value: Any, field: str) -> Any:
+def json_value(value: Any, field: str) -> Any:
     """The value, parsed if it is text: CSV and databases store lists as JSON."""
     return json_of(value, field) if isinstance(value, str) else value
 
 
 def list_of(value: Any, field: str) -> list[Any]:
-    """As `parsed`; raises NoRow if it is not a list."""
-    value = parsed(value, field)
+    """As `json_value`; raises NoRow if it is not a list."""
+    value = json_value(value, field)
     if not isinstance(value, list):
         raise wrong_type(field, value)
     return value

@@ -158,10 +158,10 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
         write_json(LOGGED, record_of(source, registry.model_files(source, Path(scratch))))
     head = receipt["ledger_head"] if "ledger_head" in receipt else head_of(model)
     subject = f"{model} v{number}: {outcome}"
-    made = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
+    snapshot_commit = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
     ref = f"refs/tags/{tag_name(model, number)}" if outcome == "passed" else refused_ref(model, number)
-    git.make_ref(ref, made)
-    return made
+    git.make_ref(ref, snapshot_commit)
+    return snapshot_commit
 
 
 def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry:

@@ -102,7 +102,7 @@ class DamagedFile(DataError, ValueError):
 
 
 def damage_reason(error: Exception) -> str:
-    """The reason of the damage_reason, for a message that names the file itself."""
+    """The reason of the damage, for a message that names the file itself."""
     return error.reason if isinstance(error, DamagedFile) else str(error)
 
 

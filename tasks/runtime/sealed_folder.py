@@ -32,7 +32,7 @@ def seal(folder: Path) -> None:
 
 
 @contextmanager
-def sealed(folder: Path) -> Iterator[Path]:
+def sealed_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder`, sealed, if the block ends without an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = new_folder(folder.parent, ".writing-")

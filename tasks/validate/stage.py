@@ -25,7 +25,7 @@ from tasks.records.row import QUARANTINE_SCHEMA
 from tasks.runtime.cores import cores
 from tasks.runtime.files import ParquetStream, content_digest, write_json, write_parquet
 from tasks.runtime.progress import Progress, track
-from tasks.runtime.sealed_folder import sealed
+from tasks.runtime.sealed_folder import sealed_folder
 from tasks.runtime.spawned_workers import Workers
 from tasks.state.decisions import Decision, decided_rows, excluded_batches, read_decisions
 from tasks.state.manifest import Batch, read_manifest
@@ -138,7 +138,7 @@ class Validator:
         verdict = decide(results, contract, bound, self.released, self.dropped, batch.batch, batch.source)
         row_ids = results.row_ids.to_pylist() if self.released or self.dropped else []
         key = self._key(batch, contract, row_ids)
-        with sealed(cache.folder_of(key)) as folder:
+        with sealed_folder(cache.folder_of(key)) as folder:
             write_json(folder / cache.FACTS, asdict(verdict.facts))
             write_parquet(folder / cache.ACCEPTED, verdict.accepted)
             with ParquetStream(folder / cache.QUARANTINED, QUARANTINE_SCHEMA) as stream:

@@ -59,7 +59,7 @@ def reproduce(stage: str) -> bool:
 
 def changed_stages(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:
     """Each stage (and .dvc file) that is out of date, and its changes, such as `data/raw (modified)`."""
-    return _changed(with_repo(lambda repo: repo.status(), "dvc status"), ignoring)
+    return _changes_by_stage(with_repo(lambda repo: repo.status(), "dvc status"), ignoring)
 
 
 def changed_inputs(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:
@@ -73,7 +73,7 @@ def changed_inputs(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[st
         return repo.status(), {str(out) for s in repo.index.stages if not s.is_data_source for out in s.outs}
 
     statuses, outputs = with_repo(look, "dvc status")
-    return _changed(statuses, {*ignoring, *outputs})
+    return _changes_by_stage(statuses, {*ignoring, *outputs})
 
 
 def is_clean() -> bool:
@@ -191,7 +191,7 @@ def _remove_damaged(repo: Repo, digest: str) -> None:
             _remove_damaged(repo, entry["md5"])
 
 
-def _changed(statuses: dict[str, list[Any]], ignoring: set[str] | frozenset[str]) -> dict[str, list[str]]:
+def _changes_by_stage(statuses: dict[str, list[Any]], ignoring: set[str] | frozenset[str]) -> dict[str, list[str]]:
     return {name: changes for name, entries in statuses.items() if (changes := _changes(entries, ignoring))}
 
 

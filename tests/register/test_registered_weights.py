@@ -13,7 +13,7 @@ import pytest
 from support.toyworld import run_stages, set_params, set_verdicts
 
 from tasks import paths
-from tasks.base.weights_digest import weights_digest
+from tasks.base.weights_digest import digest_of_files, weights_digest
 from tasks.config import load_config
 from tasks.errors import RegistryError
 from tasks.model_store.ledger import champion_of, read_ledger
@@ -88,7 +88,7 @@ def test_full_weights_are_logged_byte_for_byte_too(judged: Path, tmp_path: Path)
     run_id = registry.create_run("full", {})
     digest = weights_digest(folder)
     source = logged_model.log_model(load_config(), run_id, folder, digest)
-    assert logged_model.digest_of(registry.weight_files(source, tmp_path)) == digest
+    assert digest_of_files(registry.weight_files(source, tmp_path)) == digest
 
 
 def test_the_model_is_logged_in_a_process_of_its_own(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 from tasks.scoring.refusals import REFUSAL_HINTS, REFUSAL_MARKS, declines_in_chinese, declines_in_english
 
 # a small list: words that are an insult or a slur in nearly every context, none with another meaning (杂种 is also a hybrid, 智障 a
-# disability, "chink" a gap), since a filter should not drop good rows; English ones match as words, Chinese ones anywhere
+# disability, "chink" a gap), since a filter should not drop good rows; English ones match as words, Chinese ones anywhere. For more
+# words, add a rule to the contract
 _TOXIC = """
     asshole assholes bitch bitches bullshit cunt cunts dickhead dickheads dumbass fag faggot faggots fags fuck fucked fucker
     fuckers fucking fucks jackass kike kikes motherfucker motherfuckers motherfucking nigga niggas nigger niggers retards

@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tasks.curate.dedup.candidates import Candidates, FixedParts, Marks
-from tasks.curate.dedup.index import Indices, distinct_by_owner, frequent
+from tasks.curate.dedup.index import Indices, distinct_by_owner, frequent_values
 from tasks.curate.dedup.minhash import GRAM_TOKENS, grams_of, to_fingerprints
 from tasks.curate.dedup.shared_text import RowTexts, share_text
 from tasks.curate.dedup.text_groups import LARGE_SHARE, LEAST_ROWS
@@ -83,7 +83,7 @@ def _groups(pairs: Indices) -> tuple[Indices, Indices]:
 def _fixed_parts(texts: Sequence[RowTexts], minimum: int) -> Hashes:
     """The fingerprints, ascending, that at least `minimum` of the texts hold: runs, and exchanges such as a greeting."""
     grams = grams_of(tokenise([f"{text.prompt}\n{text.answer}" for text in texts]), GRAM_TOKENS)
-    common = to_fingerprints(frequent(distinct_by_owner(*grams)[0], minimum))
+    common = to_fingerprints(frequent_values(distinct_by_owner(*grams)[0], minimum))
     counts = Counter(exchange for text in texts for exchange in text.exchanges)
     exchanges = [exchange for exchange, count in counts.items() if count >= minimum]
     return np.unique(np.concatenate([common.astype(np.uint64), np.array(exchanges, np.uint64)]))

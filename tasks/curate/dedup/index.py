@@ -68,7 +68,7 @@ def distinct_by_owner(values: npt.NDArray[Any], owners: npt.NDArray[Any]) -> tup
     return values[is_once], owners[is_once]
 
 
-def frequent(values: npt.NDArray[Any], minimum: int) -> npt.NDArray[Any]:
+def frequent_values(values: npt.NDArray[Any], minimum: int) -> npt.NDArray[Any]:
     """The distinct ones of sorted values that occur at least `minimum` times."""
     starts = np.flatnonzero(is_first(values))
     return values[starts][np.diff(np.append(starts, len(values))) >= minimum]

@@ -16,7 +16,7 @@ from tasks.curate.dedup.index import (
     Entries,
     Indices,
     entries_of,
-    frequent,
+    frequent_values,
     hashes_of,
     is_first,
     is_in_sorted,
@@ -160,7 +160,7 @@ def _fixed_parts(entries: Entries, total: int, most: int) -> FixedParts:
 
     def parts(*counts: int) -> FixedParts:
         """What more rows than the first count hold; of it, what more rows than the second hold is a template."""
-        fixed, templates = (frequent(fingerprints, max(LEAST_ROWS, count + 1)) for count in counts)
+        fixed, templates = (frequent_values(fingerprints, max(LEAST_ROWS, count + 1)) for count in counts)
         return FixedParts(fixed, templates)
 
     return replace(parts(large, template), with_protected=parts(min(large, minimum), minimum))

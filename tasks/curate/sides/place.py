@@ -39,9 +39,8 @@ def assign_splits(
     """
     links = sorted(set(links))
     assignment = Assignment()
-    groups: dict[
-        int, tuple[int, int]
-    ] = {}  # split, and the row that it was taken from: the first one, where none is earlier
+    # split, and the row that it was taken from: the first one, where none is earlier
+    groups: dict[int, tuple[int, int]] = {}
     parents: dict[int, int] = {}
     neighbours: dict[int, dict[int, int]] = {row: {split: row} for row, split in pins.items()}
     for first, second in links:

@@ -114,7 +114,11 @@ class ItemOccurrences:
 
 
 class Sample:
-    """Ranks the records of some items, then selects the `size` lowest."""
+    """A random sample of a source's records, for `max_rows`: ranks the records of some items, then selects the `size` lowest ranks.
+
+    A rank depends only on seed and record: the sample of a file that is sorted by label has all labels, and the order of the
+    records does not matter. The source is read twice: to rank its records, and to collect them.
+    """
 
     def __init__(self, seed: int, size: int) -> None:
         self.seed = seed

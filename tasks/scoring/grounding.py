@@ -2,7 +2,7 @@
 
 An answer is unsupported if one of these occurs neither in the context nor in the question:
 
-* a number, after normalisation: 1,200 is 1200, `five` and 五 are 5, and 2024-01-02 has three numbers;
+* a number, after normalisation: 1,200 is 1200, `five` and 五 are 5, 1.2亿 is 120000000, and 2024-01-02 has three numbers;
 * a name: a capitalised word that does not begin a sentence (in an answer of at most NAME_WORDS words, each capitalised word), or a
   Chinese title in 《》;
 * more than MAX_MISSING of its content: words without function words, compared without endings (`founded`, `founder`), and pairs of
@@ -14,13 +14,13 @@ Not unsupported are an answer that equals the target, an answer without content,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
 import regex
 
 from tasks.scoring.answer_text import normalise_answer
-from tasks.scoring.answer_tokens import answer_tokens, is_number
+from tasks.scoring.answer_tokens import answer_tokens
+from tasks.scoring.number_words import NUMBER_WORDS, NUMERALS, numbers_of, with_digits
 from tasks.scoring.refusals import is_refusal
 
 MAX_MISSING = 0.4
@@ -47,29 +47,14 @@ _PHRASES = regex.compile(
     "(?:可知|所述|提到|指出|说明|显示)?|答案|回答|问题|可知|可以|应该|应当|主要|所谓|就是|因此|所以|因为|由于|如果|但是|以及|分别"
     "|具体|其中|包括|例如|属于|表示|认为|通过"
 )
-_UNITS = dict(zip("〇零一二两三四五六七八九", (0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
-_TENS = {"十": 10, "百": 100, "千": 1000}
-_MYRIADS = {"万": 10_000, "亿": 100_000_000}
-_BELOW_TWENTY = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-)
-_OF_TEN = "twenty thirty forty fifty sixty seventy eighty ninety"
-_NUMBER_WORDS = {
-    **{word: str(number) for number, word in enumerate(_BELOW_TWENTY.split())},
-    **{word: str(10 * tens) for tens, word in enumerate(_OF_TEN.split(), start=2)},
-}
 _ENDINGS = (
     *("ations", "ation", "ments", "ment", "ingly", "ness", "ings", "ing", "ions", "ion", "ers", "ors", "ies", "ied"),
     *("ed", "er", "or", "es", "ly", "al", "s"),
 )
-_CHINESE_NUMBER = regex.compile(r"[〇零一二三四五六七八九十百千万亿两]{2,}")
-_ADVERBS = frozenset(("万一", "一一", "千万"))
 _HAN = regex.compile(r"\p{Han}+")
 _CAPITALISED = regex.compile(r"\p{Lu}[[\p{L}\p{M}]--\p{Han}]+", regex.VERSION1)
 _BEGINS_SENTENCE = regex.compile(r"(?:\A|[.!?:。！？：\n])[\s\"'“‘(*-]*\Z")
 _TITLE = regex.compile(r"《([^《》]+)》")
-_PARTS = regex.compile(r"(?<=[\d%])[-/:^]")
 _NO_ANSWER = regex.compile(
     r"\b(?:does|do|did|is|are|was|were|can|could|has|have)(?: not|n't|not) (?:\w+ ){0,3}?"
     r"(?:say|mention|state|specif|provid|given|contain|includ|indicat|answer|determin|know|known|found|clear|enough|available)"
@@ -118,7 +103,7 @@ def is_carried(answer: str, evidence: str) -> bool:
         return True
     content, missing = 0, 0.0
     for word in words:
-        if numbers := _numbers(word):
+        if numbers := numbers_of(word):
             if not numbers <= known.numbers:
                 return False
             content += 1
@@ -144,19 +129,14 @@ def _evidence(text: str) -> _Evidence:
         normalise_answer(text),
         frozenset(map(_stem, letters)),
         frozenset(word[:length] for word in letters for length in range(5, len(word) + 1)),
-        frozenset(number for word in words for number in _numbers(word)),
+        frozenset(number for word in words for number in numbers_of(word)),
         frozenset(run[start : start + size] for run in runs for size in (1, 2) for start in range(len(run) - size + 1)),
     )
 
 
 def _tokens(text: str) -> list[str]:
-    """The tokens of a text, with Chinese numbers of several characters as digits."""
-    return answer_tokens(_CHINESE_NUMBER.sub(_in_digits, text))
-
-
-def _in_digits(match: regex.Match[str]) -> str:
-    value = None if match[0] in _ADVERBS else _chinese_number(match[0])
-    return str(match[0]) if value is None else str(value)
+    """The tokens of a text, with numbers of several words or Chinese characters as digits."""
+    return answer_tokens(with_digits(text))
 
 
 def _has_word(known: _Evidence, word: str) -> bool:
@@ -183,49 +163,9 @@ def _names(answer: str) -> list[str]:
         match[0]
         for match in _CAPITALISED.finditer(answer)
         if match[0].casefold() not in _FUNCTION_WORDS
-        and match[0].casefold() not in _NUMBER_WORDS
+        and match[0].casefold() not in NUMBER_WORDS
         and (is_phrase or not _BEGINS_SENTENCE.search(answer[max(0, match.start() - 20) : match.start()]))
     ]
-
-
-def _numbers(word: str) -> frozenset[str]:
-    """The numbers of a token, normalised; none for a word."""
-    if word in _NUMBER_WORDS:
-        return frozenset() if word == "one" else frozenset([_NUMBER_WORDS[word]])
-    if word in _UNITS and word != "一":
-        return frozenset([str(_UNITS[word])])
-    if word in _TENS:
-        return frozenset([str(_TENS[word])])
-    if not is_number(word) or not word.lstrip("-")[0].isascii():
-        return frozenset()
-    return frozenset(_normal(part.rstrip("%‰!")) for part in _PARTS.split(word))
-
-
-def _normal(number: str) -> str:
-    try:
-        return f"{Decimal(number).normalize():f}"
-    except InvalidOperation:
-        return number
-
-
-def _chinese_number(text: str) -> int | None:
-    """The value of a Chinese number; None where it has another structure, as 三四."""
-    if all(sign in _UNITS for sign in text):  # the digits of a year
-        return int("".join(str(_UNITS[sign]) for sign in text)) if len(text) > 2 else _UNITS.get(text)
-    total = section = 0
-    digit: int | None = None
-    for sign in text:
-        if sign in _UNITS:
-            digit = _UNITS[sign]
-        elif sign in _TENS:
-            section += (1 if digit is None else digit) * _TENS[sign]
-            digit = None
-        elif sign in _MYRIADS:
-            total = (total + section + (digit or 0)) * _MYRIADS[sign]
-            section, digit = 0, None
-        else:
-            return None
-    return total + section + (digit or 0)
 
 
 def _chinese_pieces(answer: str) -> list[str]:
@@ -234,7 +174,7 @@ def _chinese_pieces(answer: str) -> list[str]:
     for run in _HAN.findall(_PHRASES.sub("的", answer)):
         start = 0
         for end in range(len(run) + 1):
-            if end == len(run) or run[end] in _PARTICLES or run[end] in _UNITS or run[end] in _TENS:
+            if end == len(run) or run[end] in _PARTICLES or run[end] in NUMERALS:
                 part = run[start:end]
                 pieces += [part[i : i + 2] for i in range(len(part) - 1)] if len(part) > 1 else [part] if part else []
                 start = end + 1

@@ -80,6 +80,20 @@ def test_neither_the_target_nor_a_refusal_is_a_false_answer(answer: str, target:
     assert not is_unsupported(answer, target, ENGLISH + CHINESE)
 
 
+@pytest.mark.parametrize(
+    ("answer", "evidence"),
+    [
+        ("25", "Twenty-five people came."),
+        ("Twenty-five people", "25 people came."),
+        ("八千六百八十七亿元", "收入为8,687亿元。"),
+        ("1.5万", "共有15000名员工。"),
+    ],
+)
+def test_a_number_may_be_written_in_another_way_and_have_no_other_size(answer: str, evidence: str) -> None:
+    assert is_carried(answer, evidence)
+    assert not is_carried(answer, evidence.replace("ve", "x").replace("8,687", "8,686").replace("5", "6"))
+
+
 def test_only_questions_about_a_context_are_measured_by_family_with_an_interval() -> None:
     fixed = {
         "batch": "b",

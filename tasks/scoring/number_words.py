@@ -35,7 +35,8 @@ _PARTS = regex.compile(r"(?<=[\d%])[-/:^]")
 def with_digits(text: str) -> str:
     """The text with numbers of several words or Chinese characters as digits."""
     text = _IN_MYRIADS.sub(_of_myriads, _COMPOUND.sub(_of_words, text))
-    return _CHINESE_NUMBER.sub(_in_digits, text)
+    digits: str = _CHINESE_NUMBER.sub(_in_digits, text)
+    return digits
 
 
 def numbers_of(word: str) -> frozenset[str]:

@@ -61,7 +61,7 @@ def last_step() -> int:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("objective", TRAININGS)
+@pytest.mark.parametrize("objective", ["sft", pytest.param("dpo", marks=pytest.mark.slow)])
 def test_killed_at_five_random_steps_it_ends_with_the_weights_of_an_uninterrupted_training(
     objective: str, project: Path, tiny_llama: Path
 ) -> None:

@@ -12,7 +12,9 @@ from support.processes import command_line, wait_for
 from support.toyflow import command, environment, facts, make_toy_flow
 
 
-@pytest.mark.parametrize("kind", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "kind", [signal.SIGINT, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (signal.SIGTERM, signal.SIGKILL))]
+)
 @pytest.mark.chaos
 def test_an_interrupted_run_leaves_no_process_and_the_next_completes(kind: signal.Signals, tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")

@@ -152,6 +152,7 @@ def servers_below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return [child for child in children if command_line(child)[1:3] == ["-m", "flows.runtime.server_process"]]
 
 
+@pytest.mark.slow  # `make test` has the server alone: test_a_killed_server_is_restarted_at_its_address_…
 @pytest.mark.chaos
 def test_a_run_whose_server_is_killed_completes(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")

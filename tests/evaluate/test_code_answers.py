@@ -125,7 +125,8 @@ def test_a_source_has_tests_only_if_its_columns_name_them() -> None:
     assert isinstance(tested, dict)
     assert plain["tests"] == ""
     assert tested["tests"] == CHECK.strip("\n")
-    ids = [row_id_of({"family": "code", **fields}) for fields in (plain, tested, tested | {"tests": "assert True"})]
+    retested = tested | {"tests": "assert add(1, 1) == 2"}
+    ids = [row_id_of({"family": "code", **fields}) for fields in (plain, tested, retested)]
     assert len(set(ids)) == 3, "other tests are another row"
     before = {name: value for name, value in plain.items() if name != "tests"}
     assert row_id_of({"family": "code", **before}) == ids[0], "rows without tests keep their ids"

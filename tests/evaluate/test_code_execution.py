@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from support.isolation import require_isolation
 
 from tasks.errors import ConfigError
 from tasks.evaluate.code import execution
@@ -101,10 +102,8 @@ def test_rows_whose_tests_pass_without_an_answer_are_compared_as_text(caplog: py
     code = CodeSettings(execute=True, cpu_seconds=2, memory_mb=256, processes=2)
     never_called = "def test_f():\n    assert f(2) == 2"
     rows = [row_of("r0", tests=never_called), row_of("r1", tests="def check(candidate):\n    assert candidate(2) == 2")]
-    try:
-        run = open_execution(code, [*rows, row_of("r2")])
-    except ConfigError as error:
-        pytest.skip(str(error))
+    require_isolation()
+    run = open_execution(code, [*rows, row_of("r2")])
     assert run is not None
     assert list(run.rows) == ["r2"]
     (scored,) = run.score({"candidate": score_rows(rows[:1], ["def f(x):\n    return 0"])})["candidate"]
@@ -172,10 +171,8 @@ def test_answers_run_in_the_sandbox_of_this_machine() -> None:
         row_of("r1"),
         row_of("r2", opens_thought=True),
     ]
-    try:
-        run = open_execution(code, rows)
-    except ConfigError as error:
-        pytest.skip(str(error))
+    require_isolation()
+    run = open_execution(code, rows)
     assert run is not None
     assert run.targets == {"passed": 3}
     answers = ["return x + x", "```python\ndef f(x):\n    return x * x\n```", "f is x</think>def f(x): return x"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.isolation import require_isolation
 from support.project import REPOSITORY
 
 from tasks.errors import ConfigError
@@ -38,10 +39,8 @@ GOOD = "def f(x):\n    return x\n"
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
     """With one second of CPU time; skips where programs cannot be isolated."""
-    try:
-        return open_sandbox(Limits(cpu_seconds=1, memory_mb=256, files_mb=FILES_MB), 2, setting="test")
-    except ConfigError as error:
-        pytest.skip(str(error))
+    require_isolation()
+    return open_sandbox(Limits(cpu_seconds=1, memory_mb=256, files_mb=FILES_MB), 2, setting="test")
 
 
 def running_programs() -> list[int]:

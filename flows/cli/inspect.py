@@ -100,9 +100,9 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
     for column in table.columns:
         column.overflow, column.no_wrap = "ellipsis", True
     table.columns[-1].overflow, table.columns[-1].no_wrap = "fold", False
-    styles = {"promoted": "green", "rolled_back": "yellow", "judged": ""}
+    styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "judged": ""}
     for entry in entries:
-        serves = " ●" if entry.version == champion and entry.kind != "judged" else ""
+        serves = " ●" if entry.version == champion and entry.enters_service else ""
         gate = f"[{GATE_STYLES.get(entry.gate, 'red')}]{entry.gate}[/]"
         when = entry.when.replace("T", " ")[:16]
         what = f"[{styles[entry.kind] or 'none'}]{entry.kind.replace('_', ' ')}[/]"

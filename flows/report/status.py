@@ -11,6 +11,7 @@ from flows.runtime.lock import is_running
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.model_store.ledger import Entry
+from tasks.model_store.ledger_entries import rejected_versions
 from tasks.model_store.serving import read_serving
 from tasks.runtime.plurals import count_of
 from tasks.runtime.visible_text import printable
@@ -95,7 +96,8 @@ def read_status(config: PipelineConfig) -> ProjectStatus:
 
 
 def waiting_versions(entries: list[Entry]) -> list[int]:
-    """Versions that passed, were never promoted, and are newer than all promoted ones."""
+    """Versions that passed, were neither promoted nor rejected, and are newer than all promoted ones."""
     promoted = {entry.version for entry in entries if entry.kind == "promoted"}
     newest = max(promoted, default=0)
-    return sorted({e.version for e in entries if e.kind == "judged" and e.passed and e.version > newest})
+    passed = {e.version for e in entries if e.kind == "judged" and e.passed and e.version > newest}
+    return sorted(passed - rejected_versions(entries))

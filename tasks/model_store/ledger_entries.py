@@ -8,7 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 from tasks.state.alpha_spending import next_share, restored
 
-Kind = Literal["judged", "promoted", "rolled_back"]
+Kind = Literal["judged", "promoted", "rolled_back", "rejected"]
+INTO_SERVICE: frozenset[Kind] = frozenset({"promoted", "rolled_back"})
+"""The kinds of entries that put their version into service."""
 ROUNDING = 1e-9
 LONGEST_WHY = 500
 """Characters of a reason in the registry, whose tags are limited."""
@@ -39,14 +41,19 @@ class Entry:
     """The gate's verdict: `passed`, `refused` or `inconclusive`; "" in entries from before it was recorded."""
 
     @property
+    def enters_service(self) -> bool:
+        """Whether the entry puts its version into service."""
+        return self.kind in INTO_SERVICE
+
+    @property
     def gate(self) -> str:
         """The gate's verdict, in one word."""
         return self.outcome or ("passed" if self.passed else "refused")
 
     @property
     def approval(self) -> str:
-        """Of a promotion or rollback: who decided it, when, and why. It is about exactly these weights and this verdict: their
-        digests are in the entry, and must be those of the verdict's entry (ledger_rules.py)."""
+        """Of a promotion, rollback or rejection: who decided it, when, and why. It is about exactly these weights and this verdict:
+        their digests are in the entry, and must be those of the verdict's entry (ledger_rules.py)."""
         return f"{self.kind.replace('_', ' ')} by {self.who} on {self.when}: {self.why[:LONGEST_WHY]}"
 
 
@@ -72,6 +79,12 @@ def champions_of(entries: list[Entry]) -> list[Entry]:
 def judgement_of(entries: list[Entry], version: int) -> Entry | None:
     """The entry with the verdict on a version."""
     return next((e for e in reversed(entries) if e.kind == "judged" and e.version == version), None)
+
+
+def rejected_versions(entries: list[Entry]) -> set[int]:
+    """The versions that a person rejected and that were not promoted after it."""
+    last = {entry.version: entry.kind for entry in entries if entry.kind != "judged"}
+    return {version for version, kind in last.items() if kind == "rejected"}
 
 
 def version_named(entries: list[Entry], name: str) -> Entry | None:
@@ -126,12 +139,12 @@ def counts_all(round_: Mapping[str, Any], entries: list[Entry]) -> bool:
 
 
 def aliases_of(entries: list[Entry]) -> dict[str, int | None]:
-    """The aliases that follow from the ledger: the newest judged version is `challenger` until it serves."""
+    """The aliases that follow from the ledger: the newest judged version is `challenger` until it serves or is rejected."""
     champion = challenger = None
     for entry in entries:
         if entry.kind == "judged":
             challenger = entry.version
-        else:
-            champion = entry.version
-            challenger = None if challenger == champion else challenger
+            continue
+        champion = entry.version if entry.enters_service else champion
+        challenger = None if challenger == entry.version else challenger
     return {"champion": champion, "challenger": challenger}

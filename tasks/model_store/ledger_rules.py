@@ -20,7 +20,7 @@ from tasks.model_store.ledger_chain import (
     read_chain,
     receipt_of,
 )
-from tasks.model_store.ledger_entries import Entry, champions_of
+from tasks.model_store.ledger_entries import INTO_SERVICE, Entry, champions_of
 from tasks.runtime.files import content_digest
 from tasks.vcs.git_objects import Objects
 
@@ -45,7 +45,8 @@ class Finding:
 
 
 def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
-    """A version is judged once. Only a version that does not serve is promoted; a rollback returns to an earlier champion."""
+    """A version is judged once. Only a version that does not serve is promoted or rejected; a rollback returns to an earlier
+    champion."""
     judgements: dict[int, Entry] = {}
     receipts: dict[str, int] = {}
     before: list[Entry] = []
@@ -57,7 +58,7 @@ def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
             if entry.commit and (owner := receipts.setdefault(entry.receipt, entry.version)) != entry.version:
                 yield Finding(f"its entry {node} names the receipt of v{owner}")
             judgements.setdefault(entry.version, entry)
-        elif entry.kind not in ("promoted", "rolled_back"):
+        elif entry.kind not in (*INTO_SERVICE, "rejected"):
             yield Finding(f"its entry {node} is of no known kind")
         elif entry.version not in judgements:
             yield Finding(f"its entry {node} is about a version that no entry before it judged")
@@ -66,8 +67,9 @@ def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
                 if getattr(entry, name) != getattr(judgements[entry.version], name):
                     yield Finding(f"its entry {node} has another {name} than the entry that judged v{entry.version}")
             champions = champions_of(before)
-            if entry.kind == "promoted" and champions and champions[-1].version == entry.version:
-                yield Finding(f"its entry {node} promotes the version that serves already")
+            if entry.kind != "rolled_back" and champions and champions[-1].version == entry.version:
+                verb = {"promoted": "promotes", "rejected": "rejects"}[entry.kind]
+                yield Finding(f"its entry {node} {verb} the version that serves already")
             if entry.kind == "rolled_back" and entry.version not in [champion.version for champion in champions[:-1]]:
                 yield Finding(f"its entry {node} rolls back to a version that did not serve before")
         before.append(entry)

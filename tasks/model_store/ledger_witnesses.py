@@ -15,7 +15,7 @@ from tasks.model_store.ledger_chain import (
     last_seen_head,
     ledger_ref,
 )
-from tasks.model_store.ledger_entries import champions_of
+from tasks.model_store.ledger_entries import champions_of, rejected_versions
 from tasks.model_store.ledger_rules import Finding, first_difference, fix_by_fetching
 from tasks.runtime.files import content_digest, read_object
 from tasks.vcs.git_objects import Objects
@@ -56,7 +56,9 @@ def ref_findings(model: str, chain: list[ChainNode], refs: Refs, claims: dict[in
     entries = [node.entry for node in chain]
     promoted = max((entry.version for entry in entries if entry.kind == "promoted"), default=0)
     needed = {entry.version for entry in champions_of(entries)[-2:]}
-    needed |= {entry.version for entry in entries if entry.passed and entry.version > promoted}
+    needed |= {entry.version for entry in entries if entry.passed and entry.version > promoted} - rejected_versions(
+        entries
+    )
     for node in chain:
         entry = node.entry
         if entry.kind != "judged":
@@ -77,7 +79,7 @@ def ref_findings(model: str, chain: list[ChainNode], refs: Refs, claims: dict[in
 
 def untagged(model: str, chain: list[ChainNode], refs: Refs) -> Iterator[Finding]:
     """Versions that passed or served but have no tag."""
-    served = {node.entry.version for node in chain if node.entry.kind != "judged"}
+    served = {node.entry.version for node in chain if node.entry.enters_service}
     for node in chain:
         entry = node.entry
         if entry.kind == "judged" and (entry.passed or entry.version in served) and entry.version not in refs.tagged:

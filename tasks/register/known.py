@@ -56,7 +56,7 @@ def _version_record(
 
 
 def _anchors(model: str) -> dict[int, dict[str, str]]:
-    """Version → the tags that name its ledger entries: the verdict, and the newest entry that put it into service."""
+    """Version → the tags that name its ledger entries: the verdict, and the newest decision of a person or the flow about it."""
     if git.resolve(ledger_ref(model)) is None:
         return {}
     commits = git.run("rev-list", "--first-parent", "--reverse", ledger_ref(model)).split()

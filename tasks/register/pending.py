@@ -41,8 +41,8 @@ def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:
 
 
 def _may_still_be_promoted(entry: Entry, entries: list[Entry], verdict: dict[str, Any]) -> bool:
-    """Not if it was promoted before, nor if another champion serves than the one it was judged against."""
+    """Not if it was promoted or rejected before, nor if another champion serves than the one it was judged against."""
     champion = champion_of(entries)
-    was_promoted = any(e.kind == "promoted" and e.version == entry.version for e in entries)
+    was_decided = any(e.kind != "judged" and e.version == entry.version for e in entries)
     serving = champion.version if champion else None
-    return not was_promoted and serving == verdict.get("champion_version")
+    return not was_decided and serving == verdict.get("champion_version")

@@ -27,7 +27,7 @@ RESTORED_TAG = "strop.restored"
 JUDGED_TAG = "strop.judged"
 """The commit of the ledger entry with the verdict on the version."""
 LEDGER_TAG = "strop.ledger"
-"""The commit of the newest ledger entry that put the version into service."""
+"""The commit of the newest ledger entry that put the version into service, or rejected it."""
 PROMOTED_TAG = "strop.promoted"
 """Who put the version into service, when, and why: as in that entry, for readers of the registry."""
 ANCHORS = (JUDGED_TAG, LEDGER_TAG)

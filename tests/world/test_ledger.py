@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from support.project import REPOSITORY
 from support.toyworld import git as user
 
+from flows.report.status import waiting_versions
 from tasks.errors import GitError
 from tasks.model_store.ledger import (
     Entry,
     LedgerMoved,
+    aliases_of,
     append_entry,
     budget_of,
     champion_of,
@@ -28,6 +30,7 @@ from tasks.model_store.ledger import (
     judgement_of,
     read_ledger,
 )
+from tasks.model_store.ledger_entries import rejected_versions
 from tasks.state.alpha_spending import next_share, restored
 from tasks.state.round import Round
 from tasks.vcs import git
@@ -137,6 +140,35 @@ def test_no_champion_before_the_first_promotion() -> None:
     assert champion_of([]) is None
     assert champion_of([entry("judged", 1)]) is None
     assert judgement_of([entry("judged", 1)], 2) is None
+
+
+def test_a_rejection_leaves_the_champion_and_the_looks_and_ends_the_challenge(repository: Path) -> None:
+    judged = [entry("judged", 1), entry("promoted", 1), entry("judged", 2)]
+    entries = [*judged, entry("rejected", 2)]
+    for number, each in enumerate(entries):
+        append_entry("tiny", each, expected_length=number)
+    assert read_ledger("tiny") == entries
+    assert champion_of(entries) == champion_of(judged)
+    assert budget_of(entries) == budget_of(judged)
+    assert aliases_of(judged) == {"champion": 1, "challenger": 2}
+    assert aliases_of(entries) == {"champion": 1, "challenger": None}
+    assert waiting_versions(judged) == [2]
+    assert waiting_versions(entries) == []
+    user("tag", "-d", "tiny@v2")  # nobody needs the tag of a rejected version
+    assert read_ledger("tiny") == entries
+    assert rejected_versions([*entries, entry("promoted", 2)]) == set()  # a person changed their mind
+
+
+@pytest.mark.parametrize(
+    ("version", "message"), [(1, "rejects the version that serves"), (3, "no entry before it judged")]
+)
+def test_only_a_judged_version_that_does_not_serve_can_be_rejected(
+    repository: Path, version: int, message: str
+) -> None:
+    for number, each in enumerate([entry("judged", 1), entry("promoted", 1), entry("rejected", version)]):
+        append_entry("tiny", each, expected_length=number)
+    with pytest.raises(GitError, match=message):
+        read_ledger("tiny")
 
 
 def test_looks_are_counted_until_the_test_rows_have_doubled() -> None:

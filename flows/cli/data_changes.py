@@ -27,8 +27,8 @@ def diff(
         facts: dict[str, Any] = {"before": changes.before, "after": changes.after}
         for name in kinds:
             kind = getattr(changes, name)
-            counts = sorted(kind.by.items())
-            by = [{"family": family, "source": source, "rows": count} for (family, source), count in counts]
+            pairs = sorted(kind.by.items())
+            by = [{"family": family, "source": source, "rows": count} for (family, source), count in pairs]
             facts[name] = {"rows": kind.rows, "by": by, "examples": kind.examples}
         print_json(facts)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,15 +83,15 @@ def _refused_by(room: str, schema: pa.Schema, batch: str) -> Iterator[pa.Table]:
                     yield file.read_row_group(group, columns=schema.names)
 
 
-def _left_out(schema: pa.Schema, batch: str) -> list[pa.Table]:
+def _left_out(schema: pa.Schema, batch: str) -> Iterator[pa.Table]:
     """As `_refused_by`, for rows that `render` left out: they are in the dataset, but not used for training or tests."""
     from tasks.dataset.read import read_parts
     from tasks.dataset.rendered import read_left_out
 
     why = read_left_out()
-    parts = read_parts(why["row_id"].to_pylist()) if why.num_rows else ()
+    parts: Iterable[Any] = read_parts(why["row_id"].to_pylist()) if why.num_rows else ()
     tables = [_quarantine_rows(part, rows, why, schema) for part, rows in parts if part.batch.startswith(batch)]
-    return tables[::-1]
+    return reversed(tables)
 
 
 def _quarantine_rows(batch: Any, rows: pa.Table, why: pa.Table, schema: pa.Schema) -> pa.Table:

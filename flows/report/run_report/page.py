@@ -60,9 +60,8 @@ def render(content: Content) -> str:
 
 def page_template(folder: Path) -> Template:
     """The template page.html of a folder, which escapes every text."""
-    options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
-    without_lines_of_tags = {"trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=FileSystemLoader(folder), **options, **without_lines_of_tags)
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(folder), autoescape=True, **options)
     return environment.get_template("page.html")
 
 

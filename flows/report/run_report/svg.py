@@ -40,7 +40,8 @@ def check_plot(check: Mapping[str, Any], scale: float) -> Markup:
     interval = check["interval"]
     if interval is None or check["name"].split("/")[0] not in DIFFERENCES + SHARES:
         return Markup("")
-    x = partial(_x, low=-scale, high=scale) if is_difference(check) else _x
+    start, end = (-scale, scale) if is_difference(check) else (0.0, 1.0)
+    x = partial(_x, low=start, high=end)
     low, high = interval
     state = {True: "good", False: "bad", None: "none"}[check["passed"]]
     parts = [f'<line class="axis" x1="{PAD}" x2="{WIDTH - PAD}" y1="20" y2="20"/>']

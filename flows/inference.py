@@ -83,9 +83,8 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> L
     precision, threads = best_precision(), Threads("generate", is_quiet=True)
     if entry is None:
         if config.finetune.spec.head == "labels":
-            raise RegistryError(
-                "the base has no classification head yet", where=f"--to {to}", fix="Use a version: --to NUMBER"
-            )
+            fix = "Use a version: --to NUMBER"
+            raise RegistryError("the base has no classification head yet", where=f"--to {to}", fix=fix)
         folder = base_folder(record)
         model = load_base(record, precision)
         threads.follow(model)
@@ -126,7 +125,9 @@ def stream_answer(loaded: LoadedModel, messages: list[Message], sampling: Sampli
     import torch
     from transformers import TextIteratorStreamer
 
-    ids = _prompt_ids(loaded, messages)
+    from tasks.base.prompts import Prompts
+
+    ids = Prompts(loaded.tokenizer, loaded.thinks).of_chat(messages)
     free_tokens = _tokens_for_answer(loaded, len(ids))
     streamer = TextIteratorStreamer(loaded.tokenizer, skip_prompt=True, skip_special_tokens=True)
     inputs = torch.tensor([ids], device=loaded.model.device)
@@ -151,19 +152,11 @@ def stream_answer(loaded: LoadedModel, messages: list[Message], sampling: Sampli
         raise errors[0]
 
 
-def _prompt_ids(loaded: LoadedModel, messages: list[Message]) -> list[int]:
-    from tasks.base.prompts import Prompts
-
-    return Prompts(loaded.tokenizer, loaded.thinks).of_chat(messages)
-
-
 def _tokens_for_answer(loaded: LoadedModel, prompt_tokens: int) -> int:
     longest = getattr(loaded.model.config, "max_position_embeddings", None) or 1 << 30
     if prompt_tokens >= longest:
-        raise RegistryError(
-            f"the conversation has {prompt_tokens:,} tokens, the model's context {longest:,}",
-            fix="Start a new conversation, or shorten the prompt",
-        )
+        what = f"the conversation has {prompt_tokens:,} tokens, the model's context {longest:,}"
+        raise RegistryError(what, fix="Start a new conversation, or shorten the prompt")
     return int(longest - prompt_tokens)
 
 

@@ -42,10 +42,10 @@ def follow_ledger(config: PipelineConfig) -> None:
     except RegistryError as error:  # the run itself can continue
         logger.warning(f"registry: {error}")
         return
-    target = "at a version that was deleted" if serving.registry.is_dangling else f"at v{serving.registry.alias}"
-    state = (
-        "was missing" if serving.registry.alias is None and not serving.registry.is_dangling else f"pointed {target}"
-    )
+    if serving.registry.is_dangling:
+        state = "pointed at a version that was deleted"
+    else:
+        state = "was missing" if serving.registry.alias is None else f"pointed at v{serving.registry.alias}"
     logger.warning(f"registry: the alias `champion` {state}; it is reset to v{version}")
 
 

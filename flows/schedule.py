@@ -46,9 +46,8 @@ def parse_schedule(cron: str | None, timezone: str | None, every: str | None) ->
     if every is not None:
         match = re.fullmatch(r"(\d+)\s*([smhdw])", every.strip())
         if match is None or int(match[1]) == 0:
-            raise StropError(
-                "not an interval", where=f"--every {every}", fix="Write a number and a unit: 20s, 30m, 6h, 1d, 1w"
-            )
+            fix = "Write a number and a unit: 20s, 30m, 6h, 1d, 1w"
+            raise StropError("not an interval", where=f"--every {every}", fix=fix)
         try:
             return When(interval=timedelta(**{UNITS[match[2]]: int(match[1])}))
         except OverflowError as error:

@@ -20,7 +20,7 @@ def build(
         bool, typer.Option("--dry-run", help="Write nothing and call no model: show what would be generated.")
     ] = False,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Generate instruction rows by the recipes in params.yaml. The next run collects them."""
     config = enter_project()
     from tasks.build.stage import build as build_rows
@@ -28,11 +28,10 @@ def build(
     results = build_rows(config, recipe, dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "recipes": [asdict(result) for result in results]})
-        return 0
+        return
     for result in results:
         for line in _lines(result, dry_run):
             console().print(line, soft_wrap=True)
-    return 0
 
 
 def _lines(built: RecipeResult, dry_run: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +39,7 @@ def generate(
     seed: Seed = 17,
     system: System = None,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Generate one answer; a classifier prints the label of the text."""
     config = enter_project()
     prompt_text = as_text(sys.stdin.read()) if prompt == "-" else prompt
@@ -48,18 +49,16 @@ def generate(
 
     loaded = load_model(config, to, must_generate=False)
     if loaded.labels is not None:
-        return _label(loaded, prompt_text, config.render.max_length_tokens, as_json)
+        _label(loaded, prompt_text, config.render.max_length_tokens, as_json)
+        return
     messages = [*_system_message(system), {"role": "user", "content": prompt_text}]
-    pieces = []
-    for piece in stream_answer(loaded, messages, Sampling(max_tokens, temperature, top_p, seed)):
-        pieces.append(piece)
-        if not as_json:
-            print(printable(piece), end="", flush=True)
+    pieces = stream_answer(loaded, messages, Sampling(max_tokens, temperature, top_p, seed))
     if as_json:
         print_json({"model": loaded.name, "prompt": prompt_text, "answer": "".join(pieces).strip()})
-    else:
-        print()
-    return 0
+        return
+    for piece in pieces:
+        print(printable(piece), end="", flush=True)
+    print()
 
 
 def chat(
@@ -69,7 +68,7 @@ def chat(
     top_p: TopP = 0.9,
     seed: Seed = 17,
     system: System = None,
-) -> int:
+) -> None:
     """Chat with a model. /new starts a new conversation; /exit or Ctrl-D ends."""
     config = enter_project()
     from flows.inference import Sampling, load_model, stream_answer
@@ -79,45 +78,33 @@ def chat(
         loaded = load_model(config, to)
     screen.print(f"[bold]{loaded.name}[/]. /new starts a new conversation, /exit ends; Ctrl-C stops an answer.\n")
     messages = _system_message(system)
-    turn = 0
     while (prompt_text := _read_prompt()) is not None:
         if prompt_text == "/new":
-            messages, turn = _system_message(system), 0
+            messages = _system_message(system)
             continue
         if not prompt_text:
             continue
+        sampling = Sampling(max_tokens, temperature, top_p, seed + len(messages) // 2)  # another seed for each turn
+        messages.append({"role": "user", "content": prompt_text})
         pieces: list[str] = []
-        try:
-            for piece in stream_answer(
-                loaded,
-                [*messages, {"role": "user", "content": prompt_text}],
-                Sampling(max_tokens, temperature, top_p, seed + turn),
-            ):
+        with contextlib.suppress(KeyboardInterrupt):
+            for piece in stream_answer(loaded, messages, sampling):
                 pieces.append(piece)
                 print(printable(piece), end="", flush=True)
-        except KeyboardInterrupt:
-            pass
         print("\n")
-        messages += [
-            {"role": "user", "content": prompt_text},
-            {"role": "assistant", "content": "".join(pieces).strip()},
-        ]
-        turn += 1
-    return 0
+        messages.append({"role": "assistant", "content": "".join(pieces).strip()})
 
 
-def _label(loaded: LoadedModel, text: str, max_length_tokens: int, as_json: bool) -> int:
+def _label(loaded: LoadedModel, text: str, max_length_tokens: int, as_json: bool) -> None:
     from flows.inference import label_text
 
     probabilities = label_text(loaded, text, max_length_tokens)
     label, probability = next(iter(probabilities.items()))
     if as_json:
-        print_json(
-            {"model": loaded.name, "prompt": text, "label": label, "probability": probability, "labels": probabilities}
-        )
+        facts = {"label": label, "probability": probability, "labels": probabilities}
+        print_json({"model": loaded.name, "prompt": text} | facts)
     else:
         print(f"{printable(label)}  {probability:.1%}")
-    return 0
 
 
 def _system_message(system: str | None) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -19,7 +19,6 @@ from tasks.runtime.visible_text import printable_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
 
     from tasks.config import PipelineConfig
 
@@ -35,8 +34,11 @@ def as_text(value: _Text) -> _Text:
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
+VERSION = "A version (3 or v3), or base, champion, challenger, or candidate: the model of the last run."
+"""Help of an argument."""
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Why = Annotated[str, typer.Option("--why", callback=as_text, help="The reason, for the record.")]
+Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its first characters.")]
+Why = Annotated[str, typer.Option(callback=as_text, help="The reason, for the record.")]
 
 
 def enter_project() -> PipelineConfig:
@@ -91,20 +93,6 @@ def console() -> Console:
     if not console_.is_terminal and "COLUMNS" not in os.environ:
         console_.width = 140
     return console_
-
-
-def table_of(*columns: str, right: Collection[str] = ()) -> Table:
-    """A table with a dim header.
-
-    Args:
-        right: columns that are aligned on the right.
-    """
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left")
-    return table
 
 
 def print_grid(rows: Iterable[tuple[RenderableType, ...]]) -> None:

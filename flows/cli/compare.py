@@ -7,15 +7,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.cli.common import Json, as_text, console, enter_project, print_json
+from flows.cli.common import VERSION, Json, as_text, console, enter_project, print_json
 
 Show = Literal["won", "lost", "changed", "same"]
-VERSION_HELP = "A version (3 or v3), or base, champion, challenger, or candidate: the model of the last run."
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="V1", callback=as_text, help=VERSION_HELP)],
-    second: Annotated[str, typer.Argument(metavar="V2", callback=as_text, help=VERSION_HELP)],
+    first: Annotated[str, typer.Argument(metavar="V1", callback=as_text, help=VERSION)],
+    second: Annotated[str, typer.Argument(metavar="V2", callback=as_text, help=VERSION)],
     where: Annotated[
         str,
         typer.Option(
@@ -25,11 +24,11 @@ def compare(
             help="Only rows that fulfil a condition over the columns of the predictions: \"language == 'zh'\".",
         ),
     ] = "",
-    family: Annotated[str, typer.Option("--family", callback=as_text, help="Only rows of this family.")] = "",
-    show: Annotated[Show | None, typer.Option("--show", help="Print only answers with this outcome of V2.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Print at most this many answers.")] = 10,
+    family: Annotated[str, typer.Option(callback=as_text, help="Only rows of this family.")] = "",
+    show: Annotated[Show | None, typer.Option(help="Print only answers with this outcome of V2.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Print at most this many answers.")] = 10,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Compare two versions on the same test rows: won, lost and changed answers, and the parameters and data that differ.
 
     Test sets that differ are compared on the rows that both have. The intervals describe these rows; only the gate decides.
@@ -40,11 +39,10 @@ def compare(
     comparison = compare_versions(config, first, second, where=where, family=family, show=show, limit=limit)
     if as_json:
         print_json(_as_dict(asdict(comparison)))
-        return 0
+        return
     from flows.report.comparison import comparison_page
 
     console().print(comparison_page(comparison, show=show))
-    return 0
 
 
 def _as_dict(facts: dict[str, Any]) -> dict[str, Any]:

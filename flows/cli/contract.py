@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from flows.cli.common import Json, enter_root, print_json
 from tasks.errors import ConfigError, DataError
 from tasks.runtime.visible_text import printable
-
-if TYPE_CHECKING:
-    from tasks.state.manifest import Batch
+from tasks.state.manifest import Batch
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, Why, as_text, console, enter_project, enter_root, print_json, table_of
+from flows.cli.common import Json, Why, as_text, console, enter_project, enter_root, print_json
 from tasks.errors import DataError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ Batch = Annotated[str, typer.Argument(callback=as_text, help="The batch's id, or
 
 
 @app.command()
-def versions(as_json: Json = False) -> int:
+def versions(as_json: Json = False) -> None:
     """The dataset of every model version, and the present dataset."""
     config = enter_project()
     from tasks.model_store.ledger import read_ledger
@@ -31,34 +31,36 @@ def versions(as_json: Json = False) -> int:
     if as_json:
         rows = [{"version": e.version, "dataset": e.dataset, "when": e.when, "test_rows": e.test_rows} for e in judged]
         print_json({"now": now, "recorded": recorded, "versions": rows})
-        return 0
+        return
+    from tasks.runtime.console import table_of
+
     table = table_of("dataset", "version", "when (UTC)", "test rows")
     for entry in judged:
         table.add_row(entry.dataset, f"v{entry.version}", entry.when.replace("T", " ")[:16], f"{entry.test_rows:,}")
     table.add_row(now or "none yet", "[bold]now[/]", "", "")
     console().print(table)
     if unrecorded:
-        has = recorded or "none yet"
-        console().print(
-            f"The dataset in data/curated is not in dvc.lock, which has {has}. Record it: [bold]strop run[/]"
-        )
-    return 0
+        lock = f"dvc.lock, which has {recorded or 'none yet'}"
+        console().print(f"The dataset in data/curated is not in {lock}. Record it: [bold]strop run[/]")
 
 
 @app.command()
-def batches(as_json: Json = False) -> int:
+def batches(as_json: Json = False) -> None:
     """Every collected batch, in order of arrival."""
     enter_root()
     batches = _batches()
     if as_json:
         print_json(batches)
-        return 0
+        return
     from rich.markup import escape
+    from rich.table import Column
 
+    from tasks.runtime.console import table_of
     from tasks.runtime.visible_text import printable
 
     last = ["not used"] if any(batch["unused"] for batch in batches) else []
-    table = table_of("batch", "source", "rows", "refused", "state", *last, right=("rows", "refused"))
+    numbers = (Column(name, justify="right") for name in ("rows", "refused"))
+    table = table_of("batch", "source", *numbers, "state", *last)
     styles = {"excluded": "yellow", "set_aside": "red"}
     for batch in batches:
         state = batch["state"]
@@ -67,25 +69,24 @@ def batches(as_json: Json = False) -> int:
         unused = [escape(printable(", ".join(batch["unused"])))] if batch["unused"] else []
         table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, styled, *unused)
     console().print(table)
-    return 0
 
 
 @app.command()
-def exclude(batch: Batch, why: Why = "", as_json: Json = False) -> int:
+def exclude(batch: Batch, why: Why = "", as_json: Json = False) -> None:
     """Exclude a batch from the dataset, from the next run on."""
-    return _decide("exclude", batch, why, as_json)
+    _decide("exclude", batch, why, as_json)
 
 
 @app.command()
-def include(batch: Batch, why: Why = "", as_json: Json = False) -> int:
+def include(batch: Batch, why: Why = "", as_json: Json = False) -> None:
     """Include an excluded batch again, from the next run on."""
-    return _decide("include", batch, why, as_json)
+    _decide("include", batch, why, as_json)
 
 
 @app.command()
 def reread(
     source: Annotated[str, typer.Argument(callback=as_text, help="The source's name.")], as_json: Json = False
-) -> int:
+) -> None:
     """Read a source's collected records again, with its present shape, family, columns, language and use."""
     config = enter_project()
     from tasks.ingest.changes.intact import require_intact
@@ -101,7 +102,7 @@ def reread(
         add_raw()
     if as_json:
         print_json(asdict(done))
-        return 0
+        return
     from rich.text import Text
 
     from tasks.runtime.plurals import count_of
@@ -112,22 +113,20 @@ def reread(
         out.print(f"{left} of it stay excluded; to read them too, first: strop data include BATCH", markup=False)
     if not done.batches:
         out.print(Text(f"All batches of {source} were read with its present settings; nothing to do."))
-        return 0
+        return
     what = f"{count_of(done.rows, 'row')} in {count_of(len(done.batches), 'batch', 'batches')} of {source}"
     out.print(Text(f"{what} are read again: {', '.join(done.changed)}."))
     if done.carried:
-        out.print(
-            f"{count_of(done.carried, 'decision')} to drop or forget rows were copied to the new row ids.", markup=False
-        )
+        decisions = count_of(done.carried, "decision")
+        out.print(f"{decisions} to drop or forget rows were copied to the new row ids.", markup=False)
     out.print("The older batches are excluded. Apply this: [bold]strop run[/]")
-    return 0
 
 
-def _decide(what: Any, batch: str, why: str, as_json: bool) -> int:
+def _decide(what: Any, batch: str, why: str, as_json: bool) -> None:
     enter_root()
     from tasks.state.decisions import excluded_batches, read_decisions, record_decision
 
-    batch_id = _find(batch)
+    batch_id = _full_id(batch)
     if (batch_id in excluded_batches(read_decisions())) == (what == "exclude"):
         raise DataError(f"is {what}d already", where=f"batch {batch_id}", fix="See: strop data batches")
     decision = record_decision(what, batch_id, why or "by hand")
@@ -135,10 +134,9 @@ def _decide(what: Any, batch: str, why: str, as_json: bool) -> int:
         print_json(asdict(decision))
     else:
         console().print(f"Batch {batch_id} is {what}d. Apply this: [bold]strop run[/]")
-    return 0
 
 
-def _find(start: str) -> str:
+def _full_id(start: str) -> str:
     from tasks.state.manifest import read_manifest
 
     matches = [batch.batch for batch in read_manifest() if batch.batch.startswith(start.lower())]

@@ -15,7 +15,7 @@ def diff(
     first: Annotated[str | None, typer.Argument(help="A version (v1), or `now`. Default: the newest version.")] = None,
     second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",
     as_json: Json = False,
-) -> int:
+) -> None:
     """Rows that were added, removed or changed, and inputs with another answer, between the datasets of two versions."""
     config = enter_project()
     from tasks.lineage.diff import difference
@@ -27,13 +27,11 @@ def diff(
         facts: dict[str, Any] = {"before": changes.before, "after": changes.after}
         for name in kinds:
             kind = getattr(changes, name)
-            by = [
-                {"family": family, "source": source, "rows": count}
-                for (family, source), count in sorted(kind.by.items())
-            ]
+            pairs = sorted(kind.by.items())
+            by = [{"family": family, "source": source, "rows": count} for (family, source), count in pairs]
             facts[name] = {"rows": kind.rows, "by": by, "examples": kind.examples}
         print_json(facts)
-        return 0
+        return
     from rich.text import Text
 
     out = console()
@@ -46,13 +44,8 @@ def diff(
             prompt = " ".join(f"{row['instruction']} {row['input']}".split())
             before = " ".join(row.get("output_before", "").split())[:60]
             was = f" ({'another row answers' if name == 'other_answer' else 'was'}: {before})" if before else ""
-            out.print(
-                Text(
-                    f"              {row['row_id'][:8]}  {prompt[:70]} → {' '.join(row['output'].split())[:50]}{was}",
-                    "dim",
-                )
-            )
-    return 0
+            output = " ".join(row["output"].split())[:50]
+            out.print(Text(f"              {row['row_id'][:8]}  {prompt[:70]} → {output}{was}", "dim"))
 
 
 def _newest_version(model: str) -> str:
@@ -64,7 +57,7 @@ def _newest_version(model: str) -> str:
     return f"v{numbers[-1]}"
 
 
-def conflicts(as_json: Json = False) -> int:
+def conflicts(as_json: Json = False) -> None:
     """Prompts for which a source has several answers. `curate.conflicts` sets which answers are kept."""
     enter_root()
     from tasks.lineage.conflicts import conflicts as read_conflicts
@@ -73,7 +66,7 @@ def conflicts(as_json: Json = False) -> int:
     prompts = read_conflicts()
     if as_json:
         print_json([asdict(prompt) for prompt in prompts])
-        return 0
+        return
     from rich.text import Text
 
     out = console()
@@ -83,14 +76,13 @@ def conflicts(as_json: Json = False) -> int:
             shown = " ".join(answer["output"].split())[:70]
             out.print(Text(f"    {answer['row_id'][:8]}  {answer['batch'][:8]}  {answer['split']:<5}  {shown}", "dim"))
     out.print(f"{count_of(len(prompts), 'prompt')} with several answers", markup=False)
-    return 0
 
 
 def drift(
     first: Annotated[str | None, typer.Argument(help="A version (v1). Default: the champion.")] = None,
     second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",
     as_json: Json = False,
-) -> int:
+) -> None:
     """Drift of the training data: labels, lengths, words, languages (PSI and Jensen-Shannon), with a plot."""
     config = enter_project()
     from tasks.lineage.drift_report import champion_name, report_drift
@@ -102,13 +94,12 @@ def drift(
     facts, plot = report_drift(model, first, second)
     if as_json:
         print_json(facts)
-        return 0
+        return
     from rich.markup import escape
 
     out = console()
-    out.print(
-        f"{facts['first']}: {facts['rows'][0]:,} rows · {facts['second']}: {facts['rows'][1]:,} rows", markup=False
-    )
+    before, after = facts["rows"]
+    out.print(f"{facts['first']}: {before:,} rows · {facts['second']}: {after:,} rows", markup=False)
     styles = {"steady": "green", "minor": "yellow", "major": "red"}
     for measure in facts["drift"]:
         level = f"[{styles[measure['level']]}]{measure['level']:<6}[/]"
@@ -121,4 +112,3 @@ def drift(
         some, of = facts["compared_rows"], facts["training_rows"]
         out.print(f"  a sample: {some[0]:,} of {of[0]:,} and {some[1]:,} of {of[1]:,} training rows, by hash rank")
     out.print(f"Plot: {plot}", markup=False)
-    return 0

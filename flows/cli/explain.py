@@ -9,20 +9,12 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.common import Json, as_text, console, enter_project, print_json
+from flows.cli.common import VERSION, Json, as_text, console, enter_project, print_json
 
 
 def explain(
     row: Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its first characters.")] = "",
-    version: Annotated[
-        str,
-        typer.Option(
-            "--version",
-            metavar="V",
-            callback=as_text,
-            help="A version (3 or v3), or base, champion, challenger, or candidate: the model of the last run.",
-        ),
-    ] = "champion",
+    version: Annotated[str, typer.Option(metavar="V", callback=as_text, help=VERSION)] = "champion",
     prompt: Annotated[
         str, typer.Option(callback=as_text, help="Explain this text instead of a row; - reads it from standard input.")
     ] = "",
@@ -37,7 +29,7 @@ def explain(
         typer.Option(metavar="FILE", help="The page (.html). Default: data/reports/explain/<version>/<row>.html."),
     ] = None,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Show which words of a row, or of a prompt, the output of a version depends on: a page and a picture.
 
     A classifier or reward model is explained by integrated gradients, a generated answer by removing parts of the input. The files
@@ -59,9 +51,8 @@ def explain(
     explanation, path = make(config, subject, version, passes=passes, label=label, out=page)
     if as_json:
         print_json({**asdict(explanation), "page": str(path), "picture": str(path.with_suffix(".svg"))})
-        return 0
+        return
     from flows.report.explanation.terminal import explanation_page
 
     console().print(explanation_page(explanation))
     console().print(f"\nPage: {path}\nPicture: {path.with_suffix('.svg')}")
-    return 0

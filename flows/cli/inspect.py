@@ -8,16 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import (
-    Json,
-    console,
-    enter_project,
-    enter_root,
-    print_grid,
-    print_json,
-    stdout_to_stderr,
-    table_of,
-)
+from flows.cli.common import Json, console, enter_project, enter_root, print_grid, print_json, stdout_to_stderr
 from tasks.runtime.visible_text import printable
 
 logger = logging.getLogger(__name__)
@@ -27,7 +18,7 @@ MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "diffe
 FINDING_STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 
 
-def status(as_json: Json = False) -> int:
+def status(as_json: Json = False) -> None:
     """The model that serves, the results of the last run, and whether there is new data."""
     settings = enter_project()
     from flows.report.status import read_status
@@ -41,36 +32,34 @@ def status(as_json: Json = False) -> int:
             summary = replace(summary, unrecorded=unrecorded, drift=None)  # the drift is for the recorded dataset
     if as_json:
         print_json({**asdict(state), "summary": summary.as_dict()})
-        return 0
+        return
     from flows.report.terminal import summary_page
 
     console().print(summary_page(summary))
     for line in state.lines():
         console().print(line)
-    return 0
 
 
-def history(as_json: Json = False) -> int:
+def history(as_json: Json = False) -> None:
     """All versions: judged, promoted, rolled back, by whom and why."""
     settings = enter_project()
     from tasks.model_store.serving import read_serving
 
     model = settings.register_.model_name
     serving = read_serving(settings)
-    entries, champion = serving.entries, serving.champion
+    entries = serving.entries
     if serving.problem:
         logger.warning(serving.problem)
     forgotten = _forgotten(model)
     if as_json:
         print_json([{**asdict(entry), "forgotten_rows": forgotten.get(entry.version, 0)} for entry in entries])
-        return 0
+        return
     if not entries:
         console().print("No version yet. Create one: [bold]strop run[/]")
-        return 0
-    console().print(_history_table(entries, champion.version if champion else None))
+        return
+    console().print(_history_table(entries, serving.champion.version if serving.champion else None))
     for version, rows in sorted(forgotten.items()):
         console().print(f"v{version} was trained on {rows:,} rows that were forgotten later")
-    return 0
 
 
 def _forgotten(model: str) -> dict[int, int]:
@@ -84,22 +73,22 @@ def _forgotten(model: str) -> dict[int, int]:
 
     from tasks.lineage.row_history import IN_WEIGHTS, versions_with
 
-    splits_by_row = versions_with(rows, model).values()
-    return dict(
-        Counter(version for splits in splits_by_row for version, split in splits.items() if split in IN_WEIGHTS)
-    )
+    versions = (item for splits in versions_with(rows, model).values() for item in splits.items())
+    return dict(Counter(version for version, split in versions if split in IN_WEIGHTS))
 
 
 GATE_STYLES = {"passed": "green", "inconclusive": "yellow"}
 
 
 def _history_table(entries: list[Any], champion: int | None) -> Any:
+    from rich.table import Column
     from rich.text import Text
 
-    table = table_of("version", "what", "when (UTC)", "gate", "dataset", "weights", "who", "why")
-    for column in table.columns:
-        column.overflow, column.no_wrap = "ellipsis", True
-    table.columns[-1].overflow, table.columns[-1].no_wrap = "fold", False
+    from tasks.runtime.console import table_of
+
+    names = ("version", "what", "when (UTC)", "gate", "dataset", "weights", "who")
+    columns = (Column(name, overflow="ellipsis", no_wrap=True) for name in names)
+    table = table_of(*columns, Column("why", overflow="fold"))
     styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "judged": ""}
     for entry in entries:
         serves = " ●" if entry.version == champion and entry.enters_service else ""
@@ -128,9 +117,8 @@ def audit(
             links = [*links, *stage.rebuild(settings, version)]
     is_whole = all(link.ok for link in links)
     if as_json:
-        print_json(
-            {"version": version, "ok": is_whole, "links": [{**asdict(link), "state": link.state} for link in links]}
-        )
+        as_dicts = [{**asdict(link), "state": link.state} for link in links]
+        print_json({"version": version, "ok": is_whole, "links": as_dicts})
         return 0 if is_whole else 1
     from rich.text import Text
 
@@ -145,17 +133,17 @@ def config(
         bool, typer.Option("--schema", help="Print the JSON schema of params.yaml, for editors.")
     ] = False,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Check params.yaml, and print all settings."""
     if schema:
         from flows.settings_reference import json_schema
 
         print_json(json_schema())
-        return 0
+        return
     settings = enter_project().model_dump(mode="json", by_alias=True)
     if as_json:
         print_json(settings)
-        return 0
+        return
     import sys
 
     from ruamel.yaml import YAML
@@ -163,7 +151,6 @@ def config(
     yaml = YAML()
     yaml.width = 120
     yaml.dump(settings, sys.stdout)
-    return 0
 
 
 def doctor(as_json: Json = False) -> int:

@@ -26,7 +26,7 @@ def import_preferences(
         str | None, typer.Option(callback=as_text, help="The MLflow server or file. Default: the project's registry.")
     ] = None,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Write people's preferences from MLflow's review to the file of `evaluate.judge.preferences`. Commit it.
 
     A trace has `question`, `answer_a` and `answer_b`, and optionally `family`, `target` and `row_id`, in its inputs or outputs.
@@ -59,8 +59,7 @@ def import_preferences(
     left_out = len(traces) - len(imported)
     if as_json:
         print_json({"file": str(path), "imported": len(imported), "changed": changed, "left_out": left_out})
-        return 0
+        return
     console().print(f"{len(imported):,} preferences, {changed:,} of them new or changed, in {path}: commit it")
     if left_out:
         console().print(f"{left_out:,} judged traces have no pair of answers, or no `{feedback}` that is A, B or tie")
-    return 0

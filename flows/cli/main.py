@@ -16,9 +16,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -55,11 +54,6 @@ FLAGS = ("--verbose", "-v", "--quiet", "-q")
 """The options that are valid for all commands."""
 
 
-class LogFormat(StrEnum):
-    text = "text"
-    json = "json"
-
-
 class Terminated(BaseException):
     """SIGTERM."""
 
@@ -70,7 +64,7 @@ LAST_SECONDS = 15.0
 """The time limit for exit handlers of libraries: after Ctrl-C Prefect may wait forever to send its last logs."""
 STOPPED = "stopped. Finished work is kept: the next `strop run` continues there."
 
-COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
+COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
     "Retraining": (check.check, running.run, running.demo, running.schedule),
     "Inspecting": (
         inspect.status,
@@ -83,7 +77,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
     ),
     "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback),
 }
-"""Panel of `strop --help` → its commands, each a function whose name is the command."""
+"""Panel of `strop --help` → its commands, each a function whose name is the command; it returns an exit code, or None for 0."""
 GROUPS = {
     "quarantine": (quarantine.app, "Data"),
     "contract": (contract.app, "Data"),
@@ -115,30 +109,26 @@ def enter(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log details, with time and module.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log only warnings and errors.")] = False,
     log_format: Annotated[
-        LogFormat | None, typer.Option("--log-format", help="Log lines as text or as JSON objects. Default: text.")
+        Literal["text", "json"] | None,
+        typer.Option("--log-format", help="Log lines as text or as JSON objects. Default: text."),
     ] = None,
 ) -> None:
     """Changes to the project and sets up the log, at any position of these options in the command line."""
-    _set_up_logs(verbose, quiet, log_format)
+    if verbose and quiet:
+        raise typer.BadParameter("Give either -v or -q.")
+    # in the environment, for child processes
+    if verbose or quiet:
+        os.environ[LEVEL] = "debug" if verbose else "warning"
+    if log_format:
+        os.environ[FORMAT] = log_format
+    set_up_logs()
     if project is None:
         return
     try:
         os.chdir(project)
     except OSError as error:
-        raise StropError(
-            f"cannot change to this folder ({error.strerror})", where=str(project), fix="Fix --project"
-        ) from error
-
-
-def _set_up_logs(verbose: bool, quiet: bool, log_format: LogFormat | None) -> None:
-    """Sets up the log of this process and its children: they have the same environment."""
-    if verbose and quiet:
-        raise typer.BadParameter("Give either -v or -q.")
-    if verbose or quiet:
-        os.environ[LEVEL] = "debug" if verbose else "warning"
-    if log_format:
-        os.environ[FORMAT] = log_format.value
-    set_up_logs()
+        what = f"cannot change to this folder ({error.strerror})"
+        raise StropError(what, where=str(project), fix="Fix --project") from error
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ def promote(
         typer.Option("--force", help="Also if the gate refused it, or compared it with another champion. Needs --why."),
     ] = False,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Promote a version: one that waits for approval, or an earlier one."""
     if force and not why:
         raise typer.BadParameter("--force needs a reason: --why TEXT")
@@ -29,10 +29,10 @@ def promote(
     from tasks.promote import stage
 
     entry = stage.promote(config, version, why=why or "by hand", expected_champion=expected, force=force)
-    return _report(entry, as_json)
+    _report(entry, as_json)
 
 
-def rollback(why: Why = "", as_json: Json = False) -> int:
+def rollback(why: Why = "", as_json: Json = False) -> None:
     """Promote the previous champion again. Of several concurrent rollbacks, only one takes effect."""
     config = enter_project()
     from tasks.model_store.serving import champion_at
@@ -41,12 +41,11 @@ def rollback(why: Why = "", as_json: Json = False) -> int:
     from tasks.promote import stage
 
     entry = stage.rollback(config, why=why or "by hand", expected_champion=expected)
-    return _report(entry, as_json)
+    _report(entry, as_json)
 
 
-def _report(entry: Any, as_json: bool) -> int:
+def _report(entry: Any, as_json: bool) -> None:
     if as_json:
         print_json(asdict(entry))
     else:
         console().print(f"Version {entry.version} is now [bold]champion[/].")
-    return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.cli.common import Json, Why, as_text, console, enter_root, print_grid, print_json, table_of
+from flows.cli.common import Json, Row, Why, as_text, console, enter_root, print_grid, print_json
 from flows.cli.quarantine_query import RowQuery, export, read_refused, why_not_releasable
 from tasks.errors import DataError
 from tasks.runtime.plurals import count_of
@@ -25,7 +26,6 @@ _ROW_ID = re.compile("[0-9a-f]{32}")
 
 app = typer.Typer(help="Rows that were refused or dropped, and why.", no_args_is_help=True)
 
-Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its first characters.")]
 Rows = Annotated[
     list[str] | None, typer.Argument(metavar="[ROW]...", callback=as_text, help="Row ids, or their first characters.")
 ]
@@ -45,7 +45,7 @@ def list_rows(
     room: Room = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 20,
     as_json: Json = False,
-) -> int:
+) -> None:
     """List refused rows, and their number by reason."""
     enter_root()
     rows = read_refused(RowQuery(reason, source, batch, room))
@@ -55,10 +55,10 @@ def list_rows(
         for _, why, count in _counts(rows):
             counts[why] = counts.get(why, 0) + count
         print_json({"rows": rows.num_rows, "reasons": counts, "shown": shown})
-        return 0
+        return
     if not shown:
         console().print("Nothing is in quarantine.")
-        return 0
+        return
     from rich.text import Text
 
     print_grid((f"{count:,}", Text(printable(why), "bold"), f"[dim]{room}[/]") for room, why, count in _counts(rows))
@@ -66,18 +66,17 @@ def list_rows(
     if rows.num_rows > limit:
         console().print(f"[dim]… and {rows.num_rows - limit:,} more: --limit {rows.num_rows}[/]")
     console().print("\nLook at one: [bold]strop quarantine show ROW[/]")
-    return 0
 
 
 @app.command()
-def show(row: Row, as_json: Json = False) -> int:
+def show(row: Row, as_json: Json = False) -> None:
     """Show one refused row: its origin, the reason, and the record."""
     enter_root()
     refused = read_refused(RowQuery(rows=(row,)), with_records=True).slice(0, 1).to_pylist()[0]
     obstacle = why_not_releasable(refused)
     if as_json:
         print_json({**refused, "may_be_released": obstacle is None})
-        return 0
+        return
     from rich.text import Text
 
     names = ("row_id", "room", "batch", "source", "file", "line", "reason", "field", "value")
@@ -86,7 +85,6 @@ def show(row: Row, as_json: Json = False) -> int:
     print_grid((f"[dim]{name}[/]", Text(value)) for name, value in values.items())
     console().print("\n[dim]record[/]")
     console().print(Text(printable(_pretty(refused["record"]))))
-    return 0
 
 
 @app.command("export")
@@ -98,7 +96,7 @@ def export_rows(
     batch: Batch = None,
     room: Room = None,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Write refused rows with their records to a file, to review them, or to fix and collect them again."""
     enter_root()
     refused = read_refused(RowQuery(reason, source, batch, room, tuple(rows or ())), with_records=True)
@@ -109,10 +107,9 @@ def export_rows(
         print_json({"rows": refused.num_rows, "file": str(to)})
     else:
         console().print(f"{refused.num_rows:,} rows are in {to}.", markup=False)
-    return 0
 
 
-def _decide(what: Literal["release", "drop"], query: RowQuery, why: str, as_json: bool) -> int:
+def _decide(what: Literal["release", "drop"], query: RowQuery, why: str, as_json: bool) -> None:
     """Records a decision for each selected row, except rows that cannot be released."""
     if not why.strip():
         raise typer.BadParameter("a reason is missing: --why TEXT")
@@ -132,25 +129,17 @@ def _decide(what: Literal["release", "drop"], query: RowQuery, why: str, as_json
     already = decided_rows(read_decisions(), what)
     decisions = record_decisions(what, [row_id for row_id in chosen if row_id not in already], why)
     if as_json:
-        print_json(
-            {
-                "decisions": [asdict(decision) for decision in decisions],
-                "already": len(chosen) - len(decisions),
-                "kept": kept,
-            }
-        )
-        return 0
+        recorded = [asdict(decision) for decision in decisions]
+        print_json({"decisions": recorded, "already": len(chosen) - len(decisions), "kept": kept})
+        return
     state = "released" if what == "release" else "dropped permanently"
     rows = f"Row {chosen[0]} is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
     console().print(f"{rows} {state}. Apply this: [bold]strop run[/]")
-    for reason in dict.fromkeys(kept.values()):
-        console().print(
-            f"{count_of(list(kept.values()).count(reason), 'row')} cannot be released: {reason}.", markup=False
-        )
-    return 0
+    for reason, number in Counter(kept.values()).items():
+        console().print(f"{count_of(number, 'row')} cannot be released: {reason}.", markup=False)
 
 
-def _decision_command(what: Literal["release", "drop"]) -> Callable[..., int]:
+def _decision_command(what: Literal["release", "drop"]) -> Callable[..., None]:
     """Makes a command that records this decision: both have the same options."""
 
     def decide(
@@ -160,16 +149,15 @@ def _decision_command(what: Literal["release", "drop"]) -> Callable[..., int]:
         source: Source = None,
         batch: Batch = None,
         as_json: Json = False,
-    ) -> int:
-        return _decide(what, RowQuery(reason, source, batch, None, tuple(rows or ())), why, as_json)
+    ) -> None:
+        _decide(what, RowQuery(reason, source, batch, None, tuple(rows or ())), why, as_json)
 
     return decide
 
 
 app.command("release", help="Accept refused rows, from the next run on.")(_decision_command("release"))
-app.command("drop", help="Refuse rows permanently, whatever the contract says; or revoke a release.")(
-    _decision_command("drop")
-)
+DROP_HELP = "Refuse rows permanently, whatever the contract says; or revoke a release."
+app.command("drop", help=DROP_HELP)(_decision_command("drop"))
 
 
 def _counts(rows: pa.Table) -> list[tuple[str, str, int]]:
@@ -180,13 +168,16 @@ def _counts(rows: pa.Table) -> list[tuple[str, str, int]]:
 
 
 def _show_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Column
     from rich.text import Text
 
-    table = table_of()
+    from tasks.runtime.console import table_of
+
     widest = max(len(printable(row["reason"])) for row in rows)
     rest = max(console().width - ROW_WIDTH - widest - 6, 16)  # for the other columns, without padding
-    for name, width in (("row", ROW_WIDTH), ("reason", widest), ("where", rest // 2), ("value", rest - rest // 2)):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=width)
+    widths = {"row": ROW_WIDTH, "reason": widest, "where": rest // 2, "value": rest - rest // 2}
+    columns = (Column(name, no_wrap=True, overflow="ellipsis", max_width=width) for name, width in widths.items())
+    table = table_of(*columns)
     for row in rows:
         location = f"{row['file']}:{row['line']}"
         value = " ".join(printable(_value_of(row)).split())[:60]

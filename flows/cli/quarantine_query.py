@@ -1,9 +1,11 @@
-"""Queries rows in quarantine, checks which of them can be released, and exports them."""
+"""Queries rows that were refused or left out, checks which of them can be released, and exports them."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,32 +55,66 @@ def read_refused(query: RowQuery, with_records: bool = False) -> pa.Table:
         DataError: the first characters of a row id match no row, or several.
     """
     import pyarrow as pa
+
+    from tasks.records.row import QUARANTINE_SCHEMA
+
+    schema = pa.schema([field for field in QUARANTINE_SCHEMA if with_records or field.name != "record"])
+    with_room = schema.append(pa.field("room", pa.string()))
+    ids = full_ids(query.rows) if query.rows else None
+    batch = (query.batch or "").lower()
+    tables = [with_room.empty_table()]
+    for room in ROOMS if query.room is None else (query.room,):
+        for part in _left_out(schema, batch) if room == LEFT_OUT else _refused_by(room, schema, batch):
+            rows = _filtered(part, query, ids)
+            tables.append(rows.append_column("room", pa.array([room] * rows.num_rows, pa.string())).cast(with_room))
+    return pa.concat_tables(tables)
+
+
+def _refused_by(room: str, schema: pa.Schema, batch: str) -> Iterator[pa.Table]:
+    """The rows that a room refused, of batches whose id begins with `batch`, the newest batch first."""
     import pyarrow.parquet as pq
 
     from tasks import paths
-    from tasks.records.row import QUARANTINE_SCHEMA
 
-    columns = [name for name in QUARANTINE_SCHEMA.names if with_records or name != "record"]
-    schema = pa.schema([QUARANTINE_SCHEMA.field(name) for name in columns]).append(pa.field("room", pa.string()))
-    ids = full_ids(query.rows) if query.rows else None
-    tables = [schema.empty_table()]
-    for room in ROOMS if query.room is None else (query.room,):
-        if room == LEFT_OUT:
-            from flows.report.left_out import left_out_rows
-
-            rows = _filtered(left_out_rows(columns, query.batch), query, ids)
-            tables.append(rows.append_column("room", pa.array([room] * rows.num_rows, pa.string())).cast(schema))
-            continue
-        for path in sorted((paths.QUARANTINE / room).glob("*.parquet"), reverse=True):
-            if query.batch and not path.stem.split("-", 1)[-1].startswith(query.batch.lower()):
-                continue
+    for path in sorted((paths.QUARANTINE / room).glob("*.parquet"), reverse=True):
+        if path.stem.split("-", 1)[-1].startswith(batch):
             with pq.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
-                    rows = _filtered(file.read_row_group(group, columns=columns), query, ids)
-                    tables.append(
-                        rows.append_column("room", pa.array([room] * rows.num_rows, pa.string())).cast(schema)
-                    )
-    return pa.concat_tables(tables)
+                    yield file.read_row_group(group, columns=schema.names)
+
+
+def _left_out(schema: pa.Schema, batch: str) -> Iterator[pa.Table]:
+    """As `_refused_by`, for rows that `render` left out: they are in the dataset, but not used for training or tests."""
+    from tasks.dataset.read import read_parts
+    from tasks.dataset.rendered import read_left_out
+
+    why = read_left_out()
+    parts: Iterable[Any] = read_parts(why["row_id"].to_pylist()) if why.num_rows else ()
+    tables = [_quarantine_rows(part, rows, why, schema) for part, rows in parts if part.batch.startswith(batch)]
+    return reversed(tables)
+
+
+def _quarantine_rows(batch: Any, rows: pa.Table, why: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows of a batch; `rows` are those of its part (CURATED_SCHEMA)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from tasks.records.parse import check_raw, raw_text
+
+    reasons = why.take(pc.index_in(rows["row_id"], why["row_id"]))
+    needed = ["file", "line", *(["record", "raw"] if "record" in schema.names else [])]
+    check_raw(batch, bytes_too=False)
+    with pq.ParquetFile(batch.path) as file:
+        raw = file.read(columns=needed).take(rows["index"])
+    constants = {"batch": batch.batch, "source": batch.source, "field": None}
+    columns = {name: pa.array([value] * rows.num_rows, pa.string()) for name, value in constants.items()}
+    columns |= {"row_id": rows["row_id"], "index": rows["index"], "file": raw["file"], "line": raw["line"]}
+    columns |= {"reason": reasons["reason"], "value": reasons["detail"]}
+    if "record" in schema.names:
+        came = zip(raw["record"].to_pylist(), raw["raw"].to_pylist(), strict=True)
+        columns["record"] = pa.array([raw_text(old) if new is None else new for new, old in came], pa.string())
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
 def _filtered(rows: pa.Table, query: RowQuery, ids: list[str] | None) -> pa.Table:
@@ -102,12 +138,12 @@ def full_ids(starts: tuple[str, ...]) -> list[str]:
     from tasks import paths
     from tasks.dataset.rendered import read_left_out
 
-    candidates: set[str] = set()
-    candidates.update(_starting(read_left_out()["row_id"].to_pylist(), starts))
-    for room in ROOMS:
-        for path in (paths.QUARANTINE / room).glob("*.parquet"):
-            ids = pq.read_table(path, columns=["row_id"])["row_id"].to_pylist()
-            candidates.update(_starting(ids, starts))
+    tables = itertools.chain(
+        [read_left_out()],
+        (pq.read_table(path, columns=["row_id"]) for path in paths.QUARANTINE.glob("*/*.parquet")),
+    )
+    first = tuple(start.lower() for start in starts)
+    candidates = {row_id for table in tables for row_id in table["row_id"].to_pylist() if row_id.startswith(first)}
     full = []
     for start in starts:
         matches = sorted(row_id for row_id in candidates if row_id.startswith(start.lower()))
@@ -116,10 +152,6 @@ def full_ids(starts: tuple[str, ...]) -> list[str]:
             raise DataError(what, where=f"row {start}", fix="See: strop quarantine list")
         full += matches
     return full
-
-
-def _starting(ids: list[str], starts: tuple[str, ...]) -> list[str]:
-    return [row_id for row_id in ids if row_id.startswith(tuple(start.lower() for start in starts))]
 
 
 def why_not_releasable(row: dict[str, Any]) -> str | None:

@@ -28,7 +28,7 @@ def rebuild(
         ),
     ] = False,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Rebuild the registry from tags, receipts, the ledger and DVC: the same version numbers, tags, aliases, runs and models.
 
     For a registry that was deleted or damaged, or to move to another one (register.tracking_uri), a file or a server. A damaged
@@ -43,11 +43,10 @@ def rebuild(
         reconcile(config)
     if as_json:
         print_json(asdict(rebuilt))
-        return 0
+        return
     made, kept = count_of(len(rebuilt.made), "version"), count_of(len(rebuilt.kept), "version")
     console().print(f"[bold]{made} rebuilt[/], {kept} unchanged.")
     if rebuilt.aside:
         console().print(f"The old content is kept as {rebuilt.aside}.", markup=False)
     for version, missing in rebuilt.missing.items():
         console().print(f"v{version} is without {'; '.join(missing)}", markup=False)
-    return 0

@@ -7,18 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, Why, as_text, console, enter_project, print_json
+from flows.cli.common import Json, Row, Why, as_text, console, enter_project, print_json
 from tasks.errors import DataError
 from tasks.runtime.plurals import count_of
 from tasks.runtime.visible_text import printable
 
 app = typer.Typer(help="Single rows: the history of a row; forget rows.", no_args_is_help=True)
 
-Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its first characters.")]
-
 
 @app.command()
-def why(row: Row, as_json: Json = False) -> int:
+def why(row: Row, as_json: Json = False) -> None:
     """The origin of a row, the decisions on it, its split, and the versions that were trained on it."""
     config = enter_project()
     from tasks.lineage.row_history import IN_WEIGHTS, LEFT_OUT, row_history
@@ -26,7 +24,7 @@ def why(row: Row, as_json: Json = False) -> int:
     history = row_history(row, config.register_.model_name)
     if as_json:
         print_json(asdict(history))
-        return 0
+        return
     from rich.text import Text
 
     out = console()
@@ -47,7 +45,6 @@ def why(row: Row, as_json: Json = False) -> int:
     not_trained = f"held out by: {', '.join(tested) or 'no version'}"
     not_trained += f" · left out by: {', '.join(left)}" if left else ""
     out.print(f"\ntrained on by: {', '.join(trained) or 'no version'} · {not_trained}")
-    return 0
 
 
 @app.command()
@@ -68,7 +65,7 @@ def forget(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the rows.")] = False,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Leave rows out of all later versions, permanently. Lists the registered versions that were trained on them.
 
     With --erase their text is also removed from data/raw, from quarantine and rendered rows, from DVC's cache and its remotes; an
@@ -76,11 +73,11 @@ def forget(
     """
     config = enter_project()
     if erase and not rows and not where:
-        return _finish_erasing(dry_run)
+        _finish_erasing(dry_run)
+        return
     if not why and not dry_run:
-        raise DataError(
-            "a reason is missing", where="strop rows forget", fix="Give one: --why 'requested by the person'"
-        )
+        fix = "Give one: --why 'requested by the person'"
+        raise DataError("a reason is missing", where="strop rows forget", fix=fix)
     from tasks.erase.plan import rows_made_from
     from tasks.lineage.row_history import versions_with
     from tasks.lineage.select_rows import select_rows
@@ -97,24 +94,19 @@ def forget(
         record_decisions("forget", chosen, why)
     if as_json:
         print_json(result)
-        return 0
+        return
     out = console()
     verb = "erased" if erase else "forgotten"
-    out.print(
-        f"{len(chosen):,} rows would be {verb}"
-        if dry_run
-        else f"{len(chosen):,} rows are {verb}; the next run leaves them out: [bold]strop run[/]"
-    )
+    done = f"are {verb}; the next run leaves them out: [bold]strop run[/]"
+    out.print(f"{len(chosen):,} rows {f'would be {verb}' if dry_run else done}")
     if made:
         fate = "are removed too" if erase else "stay: forget them too if necessary"
-        out.print(
-            f"{len(made):,} rows were generated from them and {fate}: {', '.join(made[:3])}{' …' * (len(made) > 3)}"
-        )
+        names = ", ".join(made[:3]) + " …" * (len(made) > 3)
+        out.print(f"{len(made):,} rows were generated from them and {fate}: {names}")
     if trained:
         out.print(f"Versions trained on them: {', '.join(f'v{version}' for version in trained)}")
     if erase and not dry_run:
         _report_remains(result["erased"], bool(trained))
-    return 0
 
 
 def _erase(chosen: list[str], why: str) -> dict[str, Any]:
@@ -129,33 +121,29 @@ def _erase(chosen: list[str], why: str) -> dict[str, Any]:
     return {name: getattr(erased, name) for name in names}
 
 
-def _finish_erasing(dry_run: bool) -> int:
+def _finish_erasing(dry_run: bool) -> None:
     from flows.runtime.lock import one_run_at_a_time
     from tasks.erase.plan import saved_plan
     from tasks.erase.stage import resume
 
     if dry_run and (plan := saved_plan()):
         console().print(f"The erasure of {len(plan.ids):,} rows was interrupted; without --dry-run it is completed")
-        return 0
+        return
     with one_run_at_a_time():
         erased = resume()
     if erased is None:
         console().print("No erasure was interrupted. Select rows: strop rows forget ID --erase --why …")
     else:
         console().print(f"{len(erased.plan.ids):,} rows are erased: the erasure is complete")
-    return 0
 
 
 def _report_remains(erased: dict[str, Any], is_in_weights: bool) -> None:
     where = ", ".join(["DVC's cache", *(f"remote {name}" for name in erased["remotes"])])
     out = console()
-    out.print(
-        f"{count_of(erased['files'], 'file')} contained them, in {where}; listed in data/erasures.jsonl: commit it"
-    )
+    files, reports = count_of(erased["files"], "file"), count_of(erased["reports"], "report")
+    out.print(f"{files} contained them, in {where}; listed in data/erasures.jsonl: commit it")
     if erased["reports"]:
-        out.print(
-            f"{count_of(erased['reports'], 'report')} of runs with their text or dataset were removed from MLflow"
-        )
+        out.print(f"{reports} of runs with their text or dataset were removed from MLflow")
     if erased["preferences"]:
         lines = count_of(erased["preferences"], "preference")
         out.print(f"{lines} for the judge with their text were removed from data/judges; git's history still has them")

@@ -58,7 +58,7 @@ def schedule(
         str | None, typer.Option(help="The cron's time zone, such as Asia/Shanghai. Default: UTC.")
     ] = None,
     every: Annotated[str | None, typer.Option(help="An interval: 20s, 30m, 6h, 1d, 1w.")] = None,
-) -> int:
+) -> None:
     """Run the flow on a schedule until stopped, one run at a time."""
     enter_project()  # reports invalid settings now, not at the first run
     from flows.schedule import parse_schedule, serve
@@ -68,4 +68,3 @@ def schedule(
     if timezone is not None and cron is None:
         raise typer.BadParameter("--timezone belongs to --cron.")
     serve(parse_schedule(cron, timezone, every))
-    return 0

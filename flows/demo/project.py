@@ -59,9 +59,8 @@ def make_project(source: Path, folder: Path, recipe: Path = RECIPE) -> None:
         GitError: git is not installed, or failed.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / ".git").is_dir():
-        raise ConfigError(
-            "exists, and is not a demo", where=str(folder), fix="Choose another: strop demo --folder FOLDER"
-        )
+        fix = "Choose another: strop demo --folder FOLDER"
+        raise ConfigError("exists, and is not a demo", where=str(folder), fix=fix)
     changed = [_copy(source / name, folder / name) for name in COPIED]
     changed.append(_copy(source / recipe, folder / paths.PARAMS))
     (folder / paths.REGISTRY_FOLDER).mkdir(exist_ok=True)
@@ -90,18 +89,16 @@ def _copy(source: Path, target: Path) -> bool:
 
 
 def _git(folder: Path, *arguments: str) -> None:
-    identity = {"GIT_AUTHOR_NAME": "Strop demo", "GIT_AUTHOR_EMAIL": "demo@localhost"}
-    identity |= {"GIT_COMMITTER_NAME": "Strop demo", "GIT_COMMITTER_EMAIL": "demo@localhost"}
+    who = {"NAME": "Strop demo", "EMAIL": "demo@localhost"}
+    identity = {f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER") for part, value in who.items()}
+    environment = os.environ | identity
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, env=os.environ | identity, capture_output=True, text=True
-        )
+        done = subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
     except FileNotFoundError as error:
         raise GitError("git is not installed", fix="Install it, then run again") from error
     if done.returncode:
-        raise GitError(
-            f"git {arguments[0]} failed: {done.stderr.strip()}", where=str(folder), fix="Remove the folder, run again"
-        )
+        what = f"git {arguments[0]} failed: {done.stderr.strip()}"
+        raise GitError(what, where=str(folder), fix="Remove the folder, run again")
 
 
 def fill_inbox() -> None:

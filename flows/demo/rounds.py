@@ -62,7 +62,6 @@ def run_and_report(show: Show) -> Outcome:
 
 
 def rounds() -> list[Round]:
-    """The three rounds."""
     articles = news_articles()
     first = [a for a in articles if a["label"] in FIRST_SECTIONS]
     other = [a for a in articles if a["label"] not in FIRST_SECTIONS]

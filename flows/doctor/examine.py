@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.doctor.finding import GB, Finding, disk
+from flows.doctor.memory_estimate import Estimate, estimate_training
+from tasks.config import PipelineConfig, load_config
 from tasks.errors import StropError
 from tasks.runtime.plurals import count_of
-
-if TYPE_CHECKING:
-    from flows.doctor.memory_estimate import Estimate
-    from tasks.config import PipelineConfig
 
 
 def examine() -> list[Finding]:
     """All checks, in the order of their dependencies."""
-    findings = [
-        _python(),
-        _torch(),
-        _gpu(),
-        _threads(),
-        _memory(),
-        disk(),
-        _checked("git", _git),
-        _checked("dvc", _dvc),
-    ]
+    findings = [_python(), _torch(), _gpu(), _threads(), _memory(), disk()]
+    findings += [_checked("git", _git), _checked("dvc", _dvc)]
     try:
-        from tasks.config import load_config
-
         config = load_config()
     except StropError as error:
         return [*findings, _wrong("params", error)]
@@ -99,9 +87,8 @@ def _gpu() -> Finding:
     from tasks.base.precision import computes_bf16
 
     if not torch.cuda.is_available():
-        return Finding(
-            "gpu", "note", "none: training runs on the CPU, which is enough for models of about 100M parameters"
-        )
+        text = "none: training runs on the CPU, which is enough for models of about 100M parameters"
+        return Finding("gpu", "note", text)
     bf16 = "bf16" if computes_bf16() else "no bf16"
     properties = torch.cuda.get_device_properties(0)
     return Finding("gpu", "ok", f"{properties.name}, {properties.total_memory / GB:.0f} GB, {bf16}")
@@ -178,7 +165,6 @@ def _base(config: PipelineConfig) -> Finding:
 
 def _training(config: PipelineConfig) -> Finding:
     """Whether a step of each training fits into memory."""
-    from flows.doctor.memory_estimate import estimate_training
     from tasks.base.pin import pin_base
 
     architecture = read_configuration(pin_base(config.base))
@@ -197,12 +183,10 @@ def training_finding(estimate: Estimate) -> Finding:
     available = torch.cuda.get_device_properties(0).total_memory if is_gpu else psutil.virtual_memory().total
     text = f"{training.objective} by {training.method} in {estimate.precision}, {trained}: about {estimate.memory}"
     if estimate.memory.total > available:
-        fix = (
-            "Set finetune.gradient_checkpointing: true, or lower render.pack_length_tokens or finetune.micro_batch_rows"
-        )
-        return Finding(
-            "training", "wrong" if is_gpu else "note", f"{text}; this machine has {available / GB:.0f} GB", fix
-        )
+        text += f"; this machine has {available / GB:.0f} GB"
+        lower = "render.pack_length_tokens or finetune.micro_batch_rows"
+        fix = f"Set finetune.gradient_checkpointing: true, or lower {lower}"
+        return Finding("training", "wrong" if is_gpu else "note", text, fix)
     return Finding("training", "ok", text)
 
 
@@ -215,12 +199,12 @@ def read_configuration(record: Any) -> dict[str, Any]:
     from tasks.base.pin import verify_base
 
     path = next(iter(verify_base(record).values()))
-    is_gguf = record.kind in ("gguf", "package")
+    folder, is_gguf = path.parent, record.kind in ("gguf", "package")
     if is_gguf and (converted := converted_folder(record)) is not None:
-        path, is_gguf = converted / "config.json", False
+        folder, is_gguf = converted, False
     if is_gguf:
-        configuration = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+        configuration = AutoConfig.from_pretrained(folder, gguf_file=path.name, trust_remote_code=False)
     else:
-        configuration = AutoConfig.from_pretrained(path.parent, trust_remote_code=trusts(path.parent))
+        configuration = AutoConfig.from_pretrained(folder, trust_remote_code=trusts(folder))
     fields: dict[str, Any] = configuration.to_dict()
     return fields

@@ -24,10 +24,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from flows.doctor.finding import GB
 from tasks.finetune.settings import TrainingSettings
 from tasks.render.settings import RenderSettings
 
-GB = 1e9
 CONTEXT_BYTES = 1.2e9
 FOUR_BITS = 0.56
 """Bytes per weight, including the scales of its block."""
@@ -79,9 +79,9 @@ def estimate_training(config: dict[str, Any], training: TrainingSettings, render
     moments = 8 if training.optimizer == "adamw" else 0
     has_adapter = training.method not in ("full", "freeze")
     layer = number * (8 * shape.hidden + 2 * shape.key_value + 4 * shape.feed_forward) + 8 * shape.hidden
-    layer_bytes = (
-        shape.layers * number * shape.hidden + layer if training.gradient_checkpointing else shape.layers * layer
-    )
+    layer_bytes = shape.layers * layer
+    if training.gradient_checkpointing:
+        layer_bytes = shape.layers * number * shape.hidden + layer
     weights = _weights(parameters, has_adapter, training.method == "qlora", number)
     compares = training.spec.has_reference_model(training)
     # nearly all tokens of a row may be its answer

@@ -104,15 +104,9 @@ def explain_answer(registered: RegisteredModel, subject: Subject, config: Pipeli
 
 
 def _generate(registered: RegisteredModel, prompt: list[int], longest: int) -> list[int]:
-    engine = EmbeddedEngine(
-        registered.model,
-        registered.tokenizer,
-        stage="explain",
-        rows=1,
-        processes=1,
-        threads=registered.threads,
-        positions=max_input_tokens(registered.model),
-    )
+    model, positions = registered.model, max_input_tokens(registered.model)
+    one_row: dict[str, Any] = {"stage": "explain", "rows": 1, "processes": 1}
+    engine = EmbeddedEngine(model, registered.tokenizer, threads=registered.threads, positions=positions, **one_row)
     return engine.generate_tokens(prompt, longest)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator
+from functools import partial
 
-from flows.preflight.problem import Problem, error, problems_of, warning
+from flows.preflight.problem import Problem, error, problems_in, problems_of, warning
 from flows.preflight.project import Location, Project
 from tasks import paths
 from tasks.dataset.forms import FORMS
-from tasks.errors import StropError
+from tasks.ingest.settings import Source
 
 SOURCE_ADDRESSES = ("path", "storage_options", "url", "tracking_uri")
 """Settings of a source in which `${NAME}` is replaced by an environment variable."""
@@ -100,14 +101,13 @@ def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
             settings += [((*location, field), getattr(source, field)) for field in SOURCE_ADDRESSES]
     if "register" in project.valid_sections and not os.environ.get("MLFLOW_TRACKING_URI"):
         settings.append((("register", "tracking_uri"), project.config.register_.tracking_uri))
-    judge = project.config.evaluate.judge if "evaluate" in project.valid_sections else None
-    if judge is not None:
+    evaluate = project.config.evaluate if "evaluate" in project.valid_sections else None
+    if evaluate is not None and (judge := evaluate.judge) is not None:
         settings.append((("evaluate", "judge", "base_url"), judge.base_url))
         if judge.api_key_env is not None:
             settings.append((("evaluate", "judge", "api_key_env"), f"${{{judge.api_key_env}}}"))
-    engine = project.config.evaluate.engine if "evaluate" in project.valid_sections else None
-    if engine is not None:
-        for role, served in (engine.urls or {}).items():
+    if evaluate is not None and evaluate.engine is not None:
+        for role, served in (evaluate.engine.urls or {}).items():
             settings.append((("evaluate", "engine", "urls", role, "base_url"), served.base_url))
     for location, value in settings:
         for name in variables_in(value):
@@ -130,20 +130,16 @@ def formats(project: Project) -> Iterator[Problem]:
             fix = f"Add a source of shape {' or '.join(sorted(shapes - {'row'}))}, or choose another finetune.objective"
             yield report(what, project.where("ingest", "sources"), fix)
         if form == "labels":
-            yield from _without_labels(project)
+            yield from _without_labels(project, sources)
 
 
-def _without_labels(project: Project) -> Iterator[Problem]:
+def _without_labels(project: Project, sources: list[tuple[Location, Source]]) -> Iterator[Problem]:
     from tasks.render.templates.templates import read_templates
     from tasks.scoring.metrics import class_kinds
 
     families, kinds = read_templates(), class_kinds()
-    trained = [(location, source) for location, source in project.sources() if source.use == "train"]
-    others = [
-        (location, families[source.family].kind)
-        for location, source in trained
-        if source.family in families and families[source.family].kind not in kinds
-    ]
+    trained = [(location, families.get(source.family)) for location, source in sources]
+    others = [(location, family.kind) for location, family in trained if family and family.kind not in kinds]
     for location, kind in others:
         what = f"objective: classify trains on families of kind {' or '.join(kinds)}, and this one is of kind {kind}"
         report = error if len(others) == len(trained) else warning
@@ -171,10 +167,7 @@ def code_execution(project: Project) -> Iterator[Problem]:
             if any(reward.kind == "tests" for reward in training.grpo.rewards)
         ]
     for setting in settings:
-        try:
-            open_sandbox(Limits(), 1, setting=project.where(*setting))
-        except StropError as cause:
-            yield from problems_of(cause)
+        yield from problems_in(partial(open_sandbox, Limits(), 1, setting=project.where(*setting)))
 
 
 MEASURED_BY: dict[str, tuple[str, ...]] = {
@@ -198,9 +191,8 @@ def gate_policy(project: Project) -> Iterator[Problem]:
             missing = [name for name in MEASURED_BY.get(split_path(path)[0], ()) if not _is_set(project, name)]
             if missing:
                 what = f"`{path}` is never measured, so its check fails: evaluate.{missing[0]} is not set"
-                yield warning(
-                    what, project.where("gate", "limits", path), f"Set evaluate.{' and evaluate.'.join(missing)}"
-                )
+                fix = f"Set evaluate.{' and evaluate.'.join(missing)}"
+                yield warning(what, project.where("gate", "limits", path), fix)
 
 
 def _is_set(project: Project, name: str) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from tasks.errors import StropError, one_line
 from tasks.runtime.redaction.text import redact
@@ -23,9 +23,6 @@ class Problem:
     fix: str | None = None
     check: str = ""
     """The name of the check in the table; filled in by the caller of the check."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def __str__(self) -> str:
         """In one line."""
@@ -51,6 +48,16 @@ def problems_of(cause: StropError, where: str | None = None, severity: Severity 
         yield from (_problem(severity, what, place, cause.fix) for place, what in cause.parts)
     else:
         yield _problem(severity, cause.what, where or cause.where, cause.fix)
+
+
+def problems_in(
+    work: Callable[[], object], where: str | None = None, severity: Severity = "error"
+) -> Iterator[Problem]:
+    """The problems of the error that `work` raises; as `problems_of`."""
+    try:
+        work()
+    except StropError as cause:
+        yield from problems_of(cause, where, severity)
 
 
 def unexpected(cause: Exception) -> Problem:

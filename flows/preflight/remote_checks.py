@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from flows.preflight.checks import missing_variables_of
-from flows.preflight.problem import Problem, error, problems_of, skipped, unexpected, warning
+from flows.preflight.problem import Problem, error, problems_in, problems_of, skipped, unexpected, warning
 from flows.preflight.project import Location, Project
 from flows.preflight.time_limit import TIME_LIMIT_SECONDS, run_at_once
 from tasks.errors import StropError
@@ -25,15 +25,12 @@ def sources(project: Project) -> Iterator[Problem]:
     if not project.config.ingest.sources and project.has_all_sources and not read_manifest():
         fix = "Declare one: docs/settings.md shows how, recipes/ has examples"
         yield error("declares no source", "params.yaml, section `ingest`", fix)
-    named = [
-        (location, source) for location, source in project.sources() if not missing_variables_of(project, location)
-    ]
+    named = [entry for entry in project.sources() if not missing_variables_of(project, entry[0])]
     results = run_at_once([partial(_require, source) for _, source in named])
     for (location, source), result in zip(named, results, strict=True):
         # the setting that names what is read
-        setting = next(
-            (name for name in ("path", "table", "query", "experiment") if getattr(source, name, None)), "name"
-        )
+        settings = ("path", "table", "query", "experiment", "name")
+        setting = next(name for name in settings if getattr(source, name, None))
         yield from _problems(project, (*location, setting), result)
 
 
@@ -68,10 +65,7 @@ def remote(project: Project) -> Iterator[Problem]:
     from tasks.vcs.dvc_pipeline import require_remote
 
     if project.config.register_.push:
-        try:
-            require_remote()
-        except StropError as cause:
-            yield from problems_of(cause, severity="warning")
+        yield from problems_in(require_remote, severity="warning")
 
 
 def base(project: Project) -> Iterator[Problem]:
@@ -86,11 +80,10 @@ def encoder(project: Project) -> Iterator[Problem]:
     from tasks.evaluate.encoder import find_encoder, require_encoder
 
     if (name := project.config.evaluate.encoder) is not None:
-        try:
-            if require_encoder(name) is None:  # a hub id is downloaded by `evaluate`
-                find_encoder(name)
-        except StropError as cause:
-            yield from problems_of(cause, project.where("evaluate", "encoder"))
+        # a hub id is downloaded by `evaluate`
+        yield from problems_in(
+            lambda: require_encoder(name) or find_encoder(name), project.where("evaluate", "encoder")
+        )
 
 
 def champion(project: Project) -> None:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -50,7 +50,7 @@ class Report:
         return f"{verdict}: {count_of(self.checks, 'check')}, {', '.join(parts)}."
 
     def as_dict(self) -> dict[str, Any]:
-        return {"ok": self.is_ready, "problems": [problem.as_dict() for problem in self.problems]}
+        return {"ok": self.is_ready, "problems": [asdict(problem) for problem in self.problems]}
 
 
 class NotReady(StropError):
@@ -112,24 +112,23 @@ def require_ready() -> None:
 
 def _report(project: Project, uses_cache: bool) -> Report:
     results: dict[str, list[Problem]] = {}
-    for check in _of("here"):
-        results[check.name] = _blocked(check, project, results) or run_check(check, project)
-    waiting = {check: _blocked(check, project, results) for check in _of("thread")}
-    calls = [check for check, blocked in waiting.items() if not blocked]
+
+    def ready(runs: str) -> Iterator[Check]:
+        """The checks of this kind that can run; for the others, the result says why not."""
+        for check in CHECKS:
+            if check.runs == runs:
+                results[check.name] = _blocked(check, project, results)
+                if not results[check.name]:
+                    yield check
+
+    for check in ready("here"):
+        results[check.name] = run_check(check, project)
+    calls = list(ready("thread"))
     found = run_at_once([partial(run_check, check, project) for check in calls], TIME_LIMIT_SECONDS + 5)
-    results |= {check.name: blocked for check, blocked in waiting.items() if blocked}
     results |= {check.name: _timed(result) for check, result in zip(calls, found, strict=True)}
-    heavy = {check: _blocked(check, project, results) for check in _of("process")}
-    results |= {check.name: blocked for check, blocked in heavy.items() if blocked}
-    names = [check.name for check, blocked in heavy.items() if not blocked]
+    names = [check.name for check in ready("process")]
     results |= run_in_process(names, project, uses_cache) if names else {}
-    return Report(
-        tuple(replace(problem, check=check.name) for check in CHECKS for problem in results.get(check.name, ()))
-    )
-
-
-def _of(runs: str) -> list[Check]:
-    return [check for check in CHECKS if check.runs == runs]
+    return Report(tuple(replace(problem, check=check.name) for check in CHECKS for problem in results[check.name]))
 
 
 def _timed(result: Any) -> list[Problem]:
@@ -142,11 +141,6 @@ def _timed(result: Any) -> list[Problem]:
 def _blocked(check: Check, project: Project, results: dict[str, list[Problem]]) -> list[Problem]:
     """Why the check cannot run: it needs a section of params.yaml that is invalid, or a check that failed."""
     missing = [f"section `{name}`" for name in check.needs if name in SECTIONS - project.valid_sections]
-    failed = [
-        f"check `{name}`"
-        for name in check.needs
-        if any(problem.severity != "warning" for problem in results.get(name, ()))
-    ]
-    if not missing and not failed:
-        return []
-    return [skipped(f"not checked: it needs {' and '.join([*missing, *failed])}")]
+    has_failed = [name for name in check.needs if any(p.severity != "warning" for p in results.get(name, ()))]
+    causes = [*missing, *(f"check `{name}`" for name in has_failed)]
+    return [skipped(f"not checked: it needs {' and '.join(causes)}")] if causes else []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.preflight import checks, forgetting_check, judge_check, remote_checks, training_checks
+from flows.preflight import checks, evaluation_checks, remote_checks, training_checks
 from flows.preflight.problem import Problem, problems_of, unexpected
 from flows.preflight.project import Project
 from tasks.errors import StropError
@@ -37,9 +37,9 @@ CHECKS = (
     Check(checks.templates),
     Check(checks.formats, needs=("templates", "ingest", "finetune")),
     Check(checks.gate_policy, needs=("gate",)),
-    Check(judge_check.judge, needs=("evaluate",)),
+    Check(evaluation_checks.judge, needs=("evaluate",)),
     Check(checks.code_execution, needs=("evaluate",)),
-    Check(forgetting_check.further_tests, needs=("templates", "evaluate", "finetune")),
+    Check(evaluation_checks.further_tests, needs=("templates", "evaluate", "finetune")),
     Check(checks.disk),
     Check(remote_checks.sources, needs=("ingest",), runs="thread"),
     Check(remote_checks.registry, needs=("register",), runs="thread"),

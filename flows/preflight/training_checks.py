@@ -8,18 +8,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from flows.preflight.problem import Problem, error, problems_of, unexpected, warning
+from flows.doctor.memory_estimate import GB, Estimate, estimate_training
+from flows.preflight.problem import Problem, error, problems_in, problems_of, unexpected, warning
 from flows.preflight.project import Location, Project
 from tasks import paths
 from tasks.errors import StropError, TrainingError
+from tasks.finetune.settings import TrainingSettings
 
-if TYPE_CHECKING:
-    from flows.doctor.memory_estimate import Estimate
-    from tasks.finetune.settings import TrainingSettings
-
-GB = 1e9
 FIELD_OF_MODULES = {"freeze": ("freeze",)}
 """Method → the setting that names modules of the base; for the other methods it is `lora.target_modules`."""
 
@@ -29,10 +25,7 @@ def method(project: Project) -> Iterator[Problem]:
     from tasks.finetune.model.build import require_method
 
     for location, training in project.trainings():
-        try:
-            require_method(training)
-        except TrainingError as cause:
-            yield from problems_of(cause, project.where(*location, "method"))
+        yield from problems_in(partial(require_method, training), project.where(*location, "method"))
 
 
 def trainer(project: Project) -> Iterator[Problem]:
@@ -68,10 +61,9 @@ def _invalid_values(project: Project, location: Location, training: TrainingSett
     if training.spec.sets and training.spec.field_values is None:  # of a plugin
         return
     no_base = BaseRecord(id="", kind="folder", revision=None, files={})
-    try:
-        parsed_arguments(Work(training, no_base, "fp32", paths.CHECKPOINTS), train_rows=1000, valid_rows=100)
-    except TrainingError as cause:
-        yield from problems_of(cause, project.where(*location, "trainer"))
+    work = Work(training, no_base, "fp32", paths.CHECKPOINTS)
+    parse = partial(parsed_arguments, work, train_rows=1000, valid_rows=100)
+    yield from problems_in(parse, project.where(*location, "trainer"))
 
 
 def schedule(project: Project) -> Iterator[Problem]:
@@ -80,10 +72,7 @@ def schedule(project: Project) -> Iterator[Problem]:
 
     for location, training in project.trainings():
         if "lr_scheduler_kwargs" in training.trainer:  # the import takes seconds
-            try:
-                require_schedule(training)
-            except TrainingError as cause:
-                yield from problems_of(cause, project.where(*location, "schedule"))
+            yield from problems_in(partial(require_schedule, training), project.where(*location, "schedule"))
 
 
 def launch(project: Project) -> Iterator[Problem]:
@@ -109,7 +98,6 @@ def precision(project: Project) -> Iterator[Problem]:
 def model(project: Project) -> Iterator[Problem]:
     """The base has the modules that the settings name; an estimate of memory and disk."""
     from flows.doctor.examine import read_configuration
-    from flows.doctor.memory_estimate import estimate_training
 
     assert project.base is not None  # the check `base` passed
     architecture = read_configuration(project.base)
@@ -195,7 +183,4 @@ def lm_eval(project: Project) -> Iterator[Problem]:
         return
     from tasks.evaluate.lm_eval_tasks import require_tasks
 
-    try:
-        require_tasks(settings)
-    except StropError as cause:
-        yield from problems_of(cause, project.where("evaluate", "lm_eval"))
+    yield from problems_in(partial(require_tasks, settings), project.where("evaluate", "lm_eval"))

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from flows.report.terminal import shortened
+from tasks.lineage.compare import Comparison, FamilyCounts, SideBySide
+from tasks.lineage.diff import Difference
+from tasks.lineage.parameters import ParameterChange
+from tasks.runtime.console import table_of
 from tasks.runtime.plurals import count_of
 from tasks.runtime.visible_text import printable
-
-if TYPE_CHECKING:
-    from tasks.lineage.compare import Comparison, FamilyCounts, SideBySide
-    from tasks.lineage.diff import Difference
-    from tasks.lineage.parameters import ParameterChange
 
 STYLES = {"won": "green", "lost": "red", "changed": "yellow", "same": "dim"}
 MAX_TEXT = 600
@@ -52,10 +51,9 @@ def _indented(part: RenderableType) -> Padding:
 
 
 def _counts(comparison: Comparison) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("family", overflow="fold")
-    for name in ("rows", "won", "lost", "changed", "same", "mean difference"):
-        table.add_column(name, justify="right", no_wrap=True)
+    numbers = ("rows", "won", "lost", "changed", "same", "mean difference")
+    columns = (Column(name, justify="right", no_wrap=True) for name in numbers)
+    table = table_of(Column("family", overflow="fold"), *columns)
     for family in comparison.families:
         cells = [Text(f"{family.counts[outcome]:,}", style=STYLES[outcome]) for outcome in family.counts]
         style = "bold" if family is comparison.families[-1] else ""
@@ -81,9 +79,8 @@ def _notes(comparison: Comparison) -> list[str]:
         if rows
     ]
     if comparison.not_comparable:
-        notes.append(
-            f"{count_of(comparison.not_comparable, 'row')} with another target or without a score: not compared."
-        )
+        rows = count_of(comparison.not_comparable, "row")
+        notes.append(f"{rows} with another target or without a score: not compared.")
     if comparison.families[-1].difference is None:
         notes.append("Families with different metrics have no mean in common.")
     return notes
@@ -92,9 +89,7 @@ def _notes(comparison: Comparison) -> list[str]:
 def _parameters(changes: list[ParameterChange], first: str, second: str) -> RenderableType:
     if not changes:
         return Text("none")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("parameter", first, second):
-        table.add_column(name, overflow="fold")
+    table = table_of(*(Column(name, overflow="fold") for name in ("parameter", first, second)))
     for change in changes[:MAX_PARAMETERS]:
         table.add_row(Text(printable(change.name)), _value(change.first), _value(change.second))
     if len(changes) > MAX_PARAMETERS:
@@ -118,10 +113,9 @@ def _data(data: Difference | None) -> RenderableType:
     ]
     for what, batches in (("added", data.batches_added), ("removed", data.batches_removed)):
         if batches:
+            count, shown = count_of(len(batches), "batch", "batches"), ", ".join(batches[:MAX_BATCHES])
             more = f" and {len(batches) - MAX_BATCHES} more" if len(batches) > MAX_BATCHES else ""
-            lines.append(
-                f"{count_of(len(batches), 'batch', 'batches')} {what}: {', '.join(batches[:MAX_BATCHES])}{more}"
-            )
+            lines.append(f"{count} {what}: {shown}{more}")
     return Text(printable("\n".join(lines)))
 
 
@@ -131,14 +125,11 @@ def _answers(row: SideBySide, first: str, second: str) -> RenderableType:
         (row.outcome, STYLES[row.outcome]),
         (f" · {printable(row.family)} · {printable(row.language)} · row {row.row_id[:12]}", "dim"),
     )
-    above = Table.grid(padding=(0, 2))
-    above.add_column(style="dim", no_wrap=True)
-    above.add_column(overflow="fold")
+    above = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     above.add_row("prompt", Text(shortened(row.prompt, MAX_TEXT), style="italic"))
     above.add_row("expected", Text(shortened(row.target, MAX_TEXT)))
-    answers = Table.grid(padding=(0, 2), expand=True)
-    for _ in range(2):
-        answers.add_column(ratio=1, overflow="fold")
+    columns = (Column(ratio=1, overflow="fold") for _ in range(2))
+    answers = Table.grid(*columns, padding=(0, 2), expand=True)
     scores = [(first, row.first_score), (second, row.second_score)]
     answers.add_row(*(Text(f"{label}: {score:.2f}", style="dim") for label, score in scores))
     answers.add_row(*(Text(shortened(text, MAX_TEXT) or "(nothing)") for text in (row.first, row.second)))

@@ -47,14 +47,13 @@ def drift_of(report: Any, dataset: str | None) -> Drift | None:
     measured = report.get("measured")
     if measured is None:
         return Drift(report["champion"], report.get("problem", ""), 0, [], {}, (0, 0), (0, 0), "")
-    before, now = measured["training_rows"]
     return Drift(
         champion=report["champion"],
         problem="",
         measures=len(measured["drift"]),
         moved=[_shift(entry) for entry in measured["drift"] if entry["level"] != "steady"],
         shares=measured["shares"],
-        training_rows=(before, now),
+        training_rows=tuple(measured["training_rows"]),
         compared_rows=tuple(measured["compared_rows"]),
         picture="data/reports/drift.svg",
     )
@@ -87,9 +86,8 @@ def drift_notes(drift: Drift) -> list[str]:
     for name, shares in drift.shares.items():
         notes.append(f"{name}: {shares['refused']:.1%} of rows refused, {shares['duplicates']:.1%} duplicates")
     if drift.compared_rows != drift.training_rows:
-        sizes = " and ".join(
-            f"{some:,} of {rows:,}" for some, rows in zip(drift.compared_rows, drift.training_rows, strict=True)
-        )
+        both = zip(drift.compared_rows, drift.training_rows, strict=True)
+        sizes = " and ".join(f"{some:,} of {rows:,}" for some, rows in both)
         notes.append(f"A sample: {sizes} training rows, the first by hash of the row id.")
     return notes
 

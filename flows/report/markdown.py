@@ -8,7 +8,7 @@ from typing import Any
 from flows.outcome import Outcome
 from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_title
 from flows.report.row_commands import command_for, failed_checks
-from flows.report.row_table import lines_of
+from flows.report.row_table import Data, lines_of
 from flows.report.summary import Score, Summary
 from flows.report.terminal import mark_of, role_name, set_aside_line, shortened, verdict_line
 from tasks import paths
@@ -23,7 +23,7 @@ def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True, 
     """
     parts = [f"# {outcome.message}", f"Model `{summary.model}`, dataset `{summary.dataset}`."]
     if summary.data:
-        parts.append(_data(summary))
+        parts.append(_data(summary.data))
     if summary.drift:
         parts.append(_drift(summary.drift))
     if summary.families:
@@ -55,9 +55,7 @@ def score_rows(summary: Summary) -> list[dict[str, Any]]:
     ]
 
 
-def _data(summary: Summary) -> str:
-    data = summary.data
-    assert data is not None
+def _data(data: Data) -> str:
     rows = [[f"{line.count:,}", line.name, line.detail] for line in lines_of(data)]
     aside = [f"- **set aside**: {set_aside_line(batch)}" for batch in data.set_aside]
     return "\n\n".join(["## Rows", _table(["rows", "", ""], rows), *(["\n".join(aside)] if aside else [])])

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks import paths
 
+COUNT = 3
 COLUMNS = ["row_id", "family", "language", "prompt", "target", "prediction", "score"]
 
 
@@ -22,21 +23,19 @@ class Answers:
     scores: dict[str, float]
 
 
-def choose_answers(count: int = 3) -> list[Answers]:
+def choose_answers() -> list[Answers]:
     """The first rows by id, alternating between families and languages; empty without predictions."""
-    tables = {role: _read(role) for role in ("base", "champion", "candidate")}
-    rows = {role: table for role, table in tables.items() if table}
+    rows = {role: table for role in ("base", "champion", "candidate") if (table := _read(role))}
     if "candidate" not in rows or "base" not in rows:
         return []
     groups: dict[tuple[str, str], list[str]] = {}
     for row_id, row in sorted(rows["candidate"].items()):
         if all(row_id in table for table in rows.values()):
             groups.setdefault((row["family"], row["language"]), []).append(row_id)
-    alternating = [
-        row_id for turn in zip_longest(*(groups[key] for key in sorted(groups))) for row_id in turn if row_id
-    ]
-    prompts = _prompts(set(alternating[:count]))
-    return [_answers(row_id, rows, prompts) for row_id in alternating[:count]]
+    turns = zip_longest(*(ids for _, ids in sorted(groups.items())))
+    chosen = [row_id for turn in turns for row_id in turn if row_id][:COUNT]
+    prompts = _prompts(set(chosen))
+    return [_answers(row_id, rows, prompts) for row_id in chosen]
 
 
 def _answers(row_id: str, rows: dict[str, dict[str, Any]], prompts: dict[str, str]) -> Answers:

@@ -44,16 +44,12 @@ class ProjectStatus:
 
     def lines(self) -> list[str]:
         """Lines for the terminal, in rich's markup."""
-
-        serves = (
-            f"Version {self.champion} serves since {self.champion_since}" if self.champion else "No version serves yet"
-        )
-        batches = count_of(self.batches, "batch", "batches")
-        rows = count_of(self.raw_rows, "row")
-        lines = [f"[bold]{serves}.[/] {self.versions} judged, {batches} ({rows}) collected."]
-        lines += [
-            f"Version {version} passed the gate and waits: [bold]strop promote {version}[/]" for version in self.waiting
-        ]
+        since = f"Version {self.champion} serves since {self.champion_since}"
+        batches, rows = count_of(self.batches, "batch", "batches"), count_of(self.raw_rows, "row")
+        collected = f"{self.versions} judged, {batches} ({rows}) collected."
+        lines = [f"[bold]{since if self.champion else 'No version serves yet'}.[/] {collected}"]
+        for version in self.waiting:
+            lines.append(f"Version {version} passed the gate and waits: [bold]strop promote {version}[/]")
         if self.alias_problem:
             lines.append(f"[yellow]{escape(self.alias_problem)}[/]")
         if self.excluded:

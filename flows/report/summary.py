@@ -22,6 +22,7 @@ from tasks.model_store.ledger import Entry, champion_of, read_ledger
 from tasks.runtime.files import read_json
 from tasks.state.decisions import excluded_batches, read_decisions
 from tasks.state.manifest import read_manifest
+from tasks.vcs.dvc_outputs import dataset_version
 
 Interval = tuple[float, float]
 
@@ -91,18 +92,19 @@ def read_summary(config: PipelineConfig) -> Summary:
     model = config.register_.model_name
     entries = read_ledger(model)
     champion = champion_of(entries)
-    metrics, verdict = _read(paths.METRICS), _read(paths.VERDICT)
+    metrics, verdict = read_report(paths.METRICS), read_report(paths.VERDICT)
     version = _version_of(entries, verdict)
     new_batches = _new_batches(model, champion) if champion else []
-    dataset = _dataset()
+    models = metrics["models"] if metrics else {}
+    dataset = dataset_version()
     return Summary(
         model=model,
         dataset=dataset,
-        data=read_data(_read(paths.VALIDATE_REPORT), _read(paths.CURATE_REPORT), _read(paths.RENDER_REPORT)),
-        drift=drift_of(_read(paths.DRIFT), dataset),
-        families=_families(metrics),
-        perplexity=_perplexity(metrics),
-        valid_losses=_valid_losses(metrics),
+        data=read_row_counts(),
+        drift=drift_of(read_report(paths.DRIFT), dataset),
+        families=_families(models),
+        perplexity=_perplexity(models),
+        valid_losses=_valid_losses(models),
         answer_notes=answer_notes(metrics, ROLES),
         verdict=verdict,
         version=version,
@@ -114,7 +116,12 @@ def read_summary(config: PipelineConfig) -> Summary:
     )
 
 
-def _read(path: Path) -> Any:
+def read_row_counts() -> Data | None:
+    return read_data(*map(read_report, (paths.VALIDATE_REPORT, paths.CURATE_REPORT, paths.RENDER_REPORT)))
+
+
+def read_report(path: Path) -> Any:
+    """The content of a report; None if there is none. Raises DataError if it is not a mapping."""
     try:
         content = read_json(path)
     except FileNotFoundError:
@@ -124,16 +131,7 @@ def _read(path: Path) -> Any:
     return content
 
 
-def _dataset() -> str | None:
-    from tasks.vcs.dvc_outputs import dataset_version
-
-    return dataset_version()
-
-
-def _families(metrics: Any) -> list[FamilyScores]:
-    if metrics is None:
-        return []
-    models = metrics["models"]
+def _families(models: Any) -> list[FamilyScores]:
     names = sorted({name for entry in models.values() for name in entry["families"]})
     table = []
     has_mean = any("overall" in entry for entry in models.values())
@@ -145,8 +143,7 @@ def _families(metrics: Any) -> list[FamilyScores]:
         }
         scores = {role: Score(e["score"], _interval(e.get("interval"))) for role, e in entries.items() if e}
         first = next(entry for entry in entries.values() if entry)
-        measure = first.get("measure", "")
-        table.append(FamilyScores(name, measure, first["rows"], scores))
+        table.append(FamilyScores(name, first.get("measure", ""), first["rows"], scores))
     return table
 
 
@@ -154,14 +151,12 @@ def _interval(ends: Any) -> Interval | None:
     return (float(ends[0]), float(ends[1])) if ends else None
 
 
-def _perplexity(metrics: Any) -> dict[str, float]:
-    models = metrics["models"] if metrics else {}
+def _perplexity(models: Any) -> dict[str, float]:
     values = {role: models[role].get("valid_perplexity") for role in ROLES if role in models}
     return {role: float(value) for role, value in values.items() if value is not None}
 
 
-def _valid_losses(metrics: Any) -> dict[str, dict[str, float]]:
-    models = metrics["models"] if metrics else {}
+def _valid_losses(models: Any) -> dict[str, dict[str, float]]:
     losses: dict[str, dict[str, float]] = {}
     for role in (role for role in ROLES if role in models):
         for family, measured in (models[role].get("valid_losses") or {}).items():
@@ -183,7 +178,7 @@ def _new_batches(model: str, champion: Entry) -> list[dict[str, Any]]:
         return []
     trained = {entry["batch"] for entry in receipt["manifest"]}
     excluded = excluded_batches(read_decisions())
-    refused = {b["batch"]: b["refused"] for b in (_read(paths.VALIDATE_REPORT) or {}).get("batches", [])}
+    refused = {b["batch"]: b["refused"] for b in (read_report(paths.VALIDATE_REPORT) or {}).get("batches", [])}
     return [
         {"batch": batch.batch, "source": batch.source, "rows": batch.rows, "refused": refused.get(batch.batch, 0)}
         for batch in read_manifest()
@@ -197,12 +192,11 @@ def _next_commands(
     commands = []
     if verdict and not verdict["passed"]:
         for batch in new_batches[-3:]:
-            commands.append(
-                (f'strop data exclude {batch["batch"]} --why "…"', f"exclude this batch of {batch['source']}")
-            )
+            what = f"exclude this batch of {batch['source']}"
+            commands.append((f'strop data exclude {batch["batch"]} --why "…"', what))
     elif version and (champion is None or champion.version != version):
         commands.append((f"strop promote {version}", "promote it"))
-    if (paths.VALIDATE_REPORT).exists():
+    if paths.VALIDATE_REPORT.exists():
         commands.append(("strop quarantine list", "the refused rows, with reasons"))
     commands.append(("strop history", "all versions and promotions"))
     if version:

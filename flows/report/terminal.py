@@ -8,14 +8,15 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.rule import Rule
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from flows.outcome import Outcome
 from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_title
 from flows.report.row_commands import command_for, failed_checks
 from flows.report.row_table import Data, lines_of
-from flows.report.summary import FamilyScores, Score, Summary
+from flows.report.summary import Score, Summary
+from tasks.runtime.console import table_of
 from tasks.runtime.visible_text import printable
 from tasks.state.verdict import outcome_of, rows_needed_text
 
@@ -85,10 +86,7 @@ def verdict_line(summary: Summary) -> str:
 
 
 def _data(data: Data) -> RenderableType:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(justify="right")
-    table.add_column()
-    table.add_column(overflow="fold")
+    table = Table.grid(Column(justify="right"), Column(), Column(overflow="fold"), padding=(0, 2))
     for line in lines_of(data):
         table.add_row(f"{line.count:,}", Text(line.name, "bold" if line.is_sum else ""), Text(line.detail))
     if data.released:
@@ -118,15 +116,12 @@ def set_aside_line(batch: dict[str, Any]) -> str:
 
 def _scores(summary: Summary) -> RenderableType:
     roles = summary.roles
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("family")
-    table.add_column("measure", style="dim")
-    table.add_column("rows", justify="right")
-    for role in roles:
-        table.add_column(role_name(summary, role), justify="right", no_wrap=True)
+    columns = (Column(role_name(summary, role), justify="right", no_wrap=True) for role in roles)
+    table = table_of("family", Column("measure", style="dim"), Column("rows", justify="right"), *columns)
     for family in summary.families:
+        scores = (_score(family.scores.get(role)) for role in roles)
         style = "bold" if family.family == "overall" else ""
-        table.add_row(*_score_row(family, roles), style=style)
+        table.add_row(family.family, family.measure, f"{family.rows:,}", *scores, style=style)
     if summary.perplexity:
         values = [f"{summary.perplexity[role]:,.2f}" if role in summary.perplexity else "" for role in roles]
         table.add_row("", "perplexity", "", *_dim(values))
@@ -139,10 +134,6 @@ def _scores(summary: Summary) -> RenderableType:
 def _dim(values: list[str]) -> list[Text]:
     """Numbers without an interval, aligned with numbers that have one."""
     return [Text(f"{value}                ", style="dim") for value in values]
-
-
-def _score_row(family: FamilyScores, roles: list[str]) -> list[RenderableType]:
-    return [family.family, family.measure, f"{family.rows:,}", *(_score(family.scores.get(role)) for role in roles)]
 
 
 def _score(score: Score | None) -> Text:
@@ -171,16 +162,12 @@ def mark_of(check: dict[str, Any]) -> tuple[str, str]:
 
 
 def _checks(verdict: dict[str, Any]) -> RenderableType:
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     failed = failed_checks(verdict)
     for check in verdict["checks"]:
         mark, style = mark_of(check)
-        table.add_row(
-            f"[{style}]{mark}[/]", escape(check["name"]), Text(check["detail"], style="" if check["passed"] else style)
-        )
+        detail = Text(check["detail"], style="" if check["passed"] else style)
+        table.add_row(f"[{style}]{mark}[/]", escape(check["name"]), detail)
         if check in failed and (command := command_for(check, verdict)):
             table.add_row("", "", Text.assemble("its rows: ", (printable(command), "bold")))
     return table
@@ -197,17 +184,12 @@ def _batches(batches: list[dict[str, Any]]) -> RenderableType:
 def _answers(summary: Summary) -> RenderableType:
     blocks: list[RenderableType] = []
     for answers in summary.answers:
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="fold")
+        grid = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 2))
         grid.add_row(answers.family, Text(shortened(answers.prompt), style="italic"))
         grid.add_row("expected", Text(shortened(answers.target)))
         for role, prediction in answers.predictions.items():
-            is_correct = answers.scores[role] >= 1.0
-            grid.add_row(
-                role_name(summary, role),
-                Text(shortened(prediction) or "(nothing)", style="green" if is_correct else ""),
-            )
+            style = "green" if answers.scores[role] >= 1.0 else ""
+            grid.add_row(role_name(summary, role), Text(shortened(prediction) or "(nothing)", style=style))
         blocks += [grid, Text("")]
     return Group(*blocks[:-1])
 

@@ -6,10 +6,13 @@ interrupted. DVC then sees its stage fail and releases its locks, and the except
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+import psutil
 
 from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE
 from tasks.runtime.redaction.errors_and_logs import redacted_error
@@ -46,23 +49,14 @@ def run_interruptibly(work: Callable[[], Result]) -> Result:
     return results[0]
 
 
-def end_processes(pids: set[int], grace_seconds: float = SECONDS_TO_SAVE) -> None:
+def end_processes(processes: set[psutil.Process]) -> None:
     """Terminates processes, and kills those that do not end in time."""
-    import psutil
-
-    processes = []
-    for pid in pids:
-        try:
-            process = psutil.Process(pid)
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
             process.terminate()
-            processes.append(process)
-        except psutil.Error:
-            continue
-    for process in psutil.wait_procs(processes, timeout=grace_seconds)[1]:
+    for process in psutil.wait_procs(processes, timeout=SECONDS_TO_SAVE)[1]:
         process.kill()
 
 
-def _children() -> set[int]:
-    import psutil
-
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+def _children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))

@@ -17,26 +17,22 @@ class Busy(StropError):
     """Another process holds the lock."""
 
 
-@contextlib.contextmanager
-def one_run_at_a_time() -> Iterator[None]:
+def one_run_at_a_time() -> contextlib.AbstractContextManager[None]:
     """Held during a run. Reentrant within a process.
 
     Raises:
         Busy: another process runs in this project.
     """
-    with _locked("run", what="a run is in progress", fix="Wait for it to end, or stop it"):
-        yield
+    return _locked("run", what="a run is in progress", fix="Wait for it to end, or stop it")
 
 
-@contextlib.contextmanager
-def one_schedule() -> Iterator[None]:
+def one_schedule() -> contextlib.AbstractContextManager[None]:
     """Held while a schedule is served.
 
     Raises:
         Busy: another process serves one in this project.
     """
-    with _locked("schedule", what="a schedule is being served", fix="A project can have one: stop it first"):
-        yield
+    return _locked("schedule", what="a schedule is being served", fix="A project can have one: stop it first")
 
 
 def is_running() -> bool:

@@ -13,101 +13,25 @@ import atexit
 import contextlib
 import logging
 import os
-import secrets
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.runtime.environment import PREFECT_FOLDER
-from flows.runtime.private_files import make_private_folder, open_private_log
+from flows.runtime.private_files import make_private_folder
 from flows.runtime.schedule_address import publish_address, running_schedule
-from flows.runtime.server_access import is_healthy, require_access, server_failure
-from flows.runtime.server_guard import INSUFFICIENT_STORAGE, is_full
-from tasks.errors import DiskError, StropError
+from flows.runtime.server_access import require_access, server_failure
+from flows.runtime.server_guard import INSUFFICIENT_STORAGE
+from flows.runtime.supervisor import Server, no_space, supervise
+from tasks.errors import StropError
 
 logger = logging.getLogger(__name__)
 
-STARTUP_SECONDS = 120.0
 USUAL_PORT = 4200
 BACKLOG = 1024
 """Connections that wait during a restart."""
 
 CONTINUE = "Finished work is kept: the next `strop run` continues there"
-
-
-@dataclass
-class Server:
-    """A server started by this process: its listening socket, held here, and its child process."""
-
-    listener: socket.socket
-    log: Path
-    schedules: bool = False
-    secret: str = field(default_factory=lambda: f"strop:{secrets.token_urlsafe(32)}", repr=False)
-    is_stopped: bool = False
-    lost: str | None = None
-    """Why it was given up, if it was."""
-    process: subprocess.Popen[bytes] = field(init=False, repr=False)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/api"
-
-    def start(self) -> None:
-        """Starts or restarts the process, with the same address, secret and database."""
-        descriptor = self.listener.fileno()
-        arguments = [
-            sys.executable,
-            "-m",
-            "flows.runtime.server_process",
-            str(descriptor),
-            *(["--schedules"] if self.schedules else []),
-        ]
-        log = open_private_log(self.log)
-        try:
-            self.process = subprocess.Popen(
-                arguments,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                pass_fds=[descriptor],
-                env={**os.environ, "PREFECT_SERVER_API_AUTH_STRING": self.secret},  # `ps` shows arguments to all users
-            )
-        finally:
-            os.close(log)
-
-    def wait_until_ready(self, seconds: float = STARTUP_SECONDS) -> None:
-        """Returns when it responds.
-
-        Raises:
-            StropError: it ended, or did not respond in time.
-        """
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if is_healthy(self.url, timeout_seconds=2.0):
-                return
-            if self.process.poll() is not None:
-                if is_full(self.log.parent):
-                    raise _no_space()
-                raise StropError("the Prefect server did not start", where=str(self.log), fix="See its log")
-            time.sleep(0.1)
-        raise StropError(
-            f"the Prefect server did not respond in {seconds:.0f} s", where=str(self.log), fix="See its log"
-        )
-
-    def stop(self) -> None:
-        self.is_stopped = True
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.listener.close()
 
 
 _own_server: Server | None = None
@@ -140,8 +64,6 @@ def ensure_server(*, schedules: bool = False) -> str:
 
     ignore_proxies_on_loopback()
     if started is not None:
-        from flows.runtime.supervisor import supervise
-
         started.wait_until_ready()
         supervise(started)
         _own_server = started
@@ -163,18 +85,12 @@ def reporting_lost_server() -> Iterator[None]:
         require_server()
         if isinstance(error, Exception) and (reason := server_failure(error)):
             if reason == str(INSUFFICIENT_STORAGE):
-                raise _no_space() from error
+                raise no_space() from error
             what = f"the Prefect server could not be used ({reason})"
             where = str(_own_server.log) if _own_server else os.environ.get("PREFECT_API_URL")
-            raise StropError(
-                what, where=where, fix=f"Check that it runs and that its disk is not full. {CONTINUE}"
-            ) from error
+            fix = f"Check that it runs and that its disk is not full. {CONTINUE}"
+            raise StropError(what, where=where, fix=fix) from error
         raise
-
-
-def _no_space() -> DiskError:
-    fix = "Free some (`dvc gc -w -T`, an old .strop/checkpoints), then run again: nothing is lost"
-    return DiskError("no space left", where=str(PREFECT_FOLDER), fix=fix)
 
 
 def require_server() -> None:

@@ -9,6 +9,7 @@ import urllib.request
 
 from tasks.errors import StropError
 from tasks.runtime.loopback import open_url
+from tasks.runtime.redaction.errors_and_logs import chain_of
 
 
 def is_healthy(url: str, timeout_seconds: float = 5.0) -> bool:
@@ -51,13 +52,11 @@ def server_failure(error: BaseException) -> str | None:
     import httpx
 
     url = os.environ.get("PREFECT_API_URL", "")
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in chain_of(error):
         if isinstance(cause, RuntimeError) and str(cause).startswith("Failed to reach API"):
             return "it does not respond"
         if isinstance(cause, httpx.HTTPStatusError | httpx.TransportError) and str(_url_of(cause)).startswith(url):
             return str(cause.response.status_code) if isinstance(cause, httpx.HTTPStatusError) else type(cause).__name__
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

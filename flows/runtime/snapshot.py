@@ -67,11 +67,9 @@ def _naming_the_run() -> Iterator[None]:
         os.environ.pop(RUN, None)
 
 
-@contextmanager
-def in_the_project() -> Iterator[None]:
+def in_the_project() -> chdir[Path]:
     """Changes from the folder of a run to the project, for files outside the snapshot: sources, raw rows."""
-    with chdir(project()):
-        yield
+    return chdir(project())
 
 
 def load_code() -> None:

@@ -1,4 +1,4 @@
-"""Supervises the Prefect server of this process: a server that dies or hangs during a run is restarted.
+"""The Prefect server of this process, and its supervision: a server that dies or hangs during a run is restarted.
 
 The running stage is not affected: the socket stays open, requests wait there, and Prefect's client retries interrupted ones. A
 server that dies repeatedly is given up: the run is interrupted as by Ctrl-C, and ends with one line.
@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import secrets
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
-from typing import Protocol
 
 import psutil
 
+from flows.runtime.environment import PREFECT_FOLDER
+from flows.runtime.private_files import open_private_log
 from flows.runtime.server_access import is_healthy
+from flows.runtime.server_guard import is_full
+from tasks.errors import DiskError, StropError
 from tasks.runtime.logs.libraries import silence
 
 logger = logging.getLogger(__name__)
 
+STARTUP_SECONDS = 120.0
 RESTARTS = 2
 PATIENCE_SECONDS = 15.0
 """Since it first died; a run without a server ends within half a minute."""
@@ -35,28 +44,84 @@ HANG_SECONDS = 10.0
 GONE_RESPONSE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Supervised(Protocol):
-    """A server started by this process (flows/runtime/prefect_server.py)."""
+@dataclass
+class Server:
+    """A server started by this process: its listening socket, held here, and its child process."""
 
     listener: socket.socket
-    process: subprocess.Popen[bytes]
-    is_stopped: bool
-    lost: str | None
+    log: Path
+    schedules: bool = False
+    secret: str = field(default_factory=lambda: f"strop:{secrets.token_urlsafe(32)}", repr=False)
+    is_stopped: bool = False
+    lost: str | None = None
+    """Why it was given up, if it was."""
+    process: subprocess.Popen[bytes] = field(init=False, repr=False)
 
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/api"
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Starts or restarts the process, with the same address, secret and database."""
+        descriptor = self.listener.fileno()
+        arguments = [sys.executable, "-m", "flows.runtime.server_process", str(descriptor)]
+        arguments += ["--schedules"] if self.schedules else []
+        log = open_private_log(self.log)
+        try:
+            self.process = subprocess.Popen(
+                arguments,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[descriptor],
+                env={**os.environ, "PREFECT_SERVER_API_AUTH_STRING": self.secret},  # `ps` shows arguments to all users
+            )
+        finally:
+            os.close(log)
+
+    def wait_until_ready(self) -> None:
+        """Returns when it responds.
+
+        Raises:
+            StropError: it ended, or did not respond in time.
+        """
+        end = time.monotonic() + STARTUP_SECONDS
+        while time.monotonic() < end:
+            if is_healthy(self.url, timeout_seconds=2.0):
+                return
+            if self.process.poll() is not None:
+                if is_full(self.log.parent):
+                    raise no_space()
+                raise StropError("the Prefect server did not start", where=str(self.log), fix="See its log")
+            time.sleep(0.1)
+        what = f"the Prefect server did not respond in {STARTUP_SECONDS:.0f} s"
+        raise StropError(what, where=str(self.log), fix="See its log")
+
+    def stop(self) -> None:
+        self.is_stopped = True
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.listener.close()
 
 
-def supervise(server: Supervised) -> None:
+def no_space() -> DiskError:
+    fix = "Free some (`dvc gc -w -T`, an old .strop/checkpoints), then run again: nothing is lost"
+    return DiskError("no space left", where=str(PREFECT_FOLDER), fix=fix)
+
+
+def supervise(server: Server) -> None:
     """Supervises a ready server until `Server.stop`. Call it from the main thread, which it interrupts if necessary."""
     with contextlib.suppress(ValueError):  # not the main thread: it cannot be interrupted then
         signal.signal(signal.SIGUSR1, _interrupt)
     threading.Thread(target=_watch, args=(server,), daemon=True, name="supervisor").start()
 
 
-def _watch(server: Supervised) -> None:
+def _watch(server: Server) -> None:
     ends: list[float] = []
     started = time.monotonic()
     while True:
@@ -76,7 +141,7 @@ def _watch(server: Supervised) -> None:
             return _give_up(server, f"the Prefect server ended, and cannot be restarted ({error.strerror})")
 
 
-def _wait(server: Supervised) -> tuple[int, bool]:
+def _wait(server: Server) -> tuple[int, bool]:
     """(exit code, whether it hung and was killed), when the server has ended."""
     last_response = time.monotonic()
     last_cpu = -1.0
@@ -100,7 +165,7 @@ def _cpu_seconds(pid: int) -> float:
     return float(times.user + times.system)
 
 
-def _give_up(server: Supervised, reason: str) -> None:
+def _give_up(server: Server, reason: str) -> None:
     server.lost = reason
     # Prefect's log workers would print each record that they cannot send; the run ends with one line
     logging.raiseExceptions = False

@@ -13,6 +13,7 @@ MAX_CHARACTERS = 8 * 1024 * 1024
 MAX_NODES = 200_000
 """Scalars, lists and mappings, counted once per alias."""
 MAX_DEPTH = 100
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 _COMPACT = re.compile(rf"^[ ]*(?:[-?] +){{{MAX_DEPTH}}}", re.MULTILINE)
 
 
@@ -34,29 +35,22 @@ def load_yaml(text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
     except YAMLError as error:
         raise ValueError(f"not readable as YAML: {' '.join(str(error).split())}") from error
     except RecursionError:
-        raise ValueError(_too_deep()) from None
+        raise ValueError(f"not readable as YAML: {TOO_DEEP}") from None
     except ValueError as error:
-        message = " ".join(str(error).split())
-        if not message.startswith("not readable"):
-            message = f"not readable as YAML: {message[:200]}"
-        raise ValueError(message) from error
-
-
-def _too_deep() -> str:
-    return f"not readable as YAML: nested more than {MAX_DEPTH} levels deep"
+        raise ValueError(f"not readable as YAML: {' '.join(str(error).split())[:200]}") from error
 
 
 def _require_bounded(text: str) -> None:
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"not readable as YAML: more than {MAX_CHARACTERS:,} characters")
+        raise ValueError(f"more than {MAX_CHARACTERS:,} characters")
     depth = 0
     if text.count("[") + text.count("{") > MAX_DEPTH:
         for mark in re.findall(r"[\[\]{}]", text):  # brackets in strings count too
             depth = depth + 1 if mark in "[{" else max(depth - 1, 0)
             if depth > MAX_DEPTH:
-                raise ValueError(_too_deep())
+                raise ValueError(TOO_DEEP)
     if _COMPACT.search(text):
-        raise ValueError(_too_deep())
+        raise ValueError(TOO_DEEP)
     if "*" in text and "&" in text:
         _count_expanded(text)
 
@@ -74,7 +68,7 @@ def _count_expanded(text: str) -> None:
                 sizes.pop(event.anchor, None)
             open_nodes.append((event.anchor, 1))
             if len(open_nodes) > MAX_DEPTH:
-                raise ValueError(_too_deep())
+                raise ValueError(TOO_DEEP)
             continue
         if isinstance(event, CollectionEndEvent):
             anchor, size = open_nodes.pop()
@@ -82,7 +76,7 @@ def _count_expanded(text: str) -> None:
             anchor, size = event.anchor, 1
         elif isinstance(event, AliasEvent):
             if event.anchor in (name for name, _ in open_nodes):
-                raise ValueError(f"not readable as YAML: *{event.anchor} contains itself")
+                raise ValueError(f"*{event.anchor} contains itself")
             anchor, size = None, sizes.get(event.anchor, 1)
         else:
             continue
@@ -91,4 +85,4 @@ def _count_expanded(text: str) -> None:
         parent, total = open_nodes[-1]
         open_nodes[-1] = (parent, total + size)
         if total + size > MAX_NODES:
-            raise ValueError(f"not readable as YAML: its aliases (&, *) expand to more than {MAX_NODES:,} values")
+            raise ValueError(f"its aliases (&, *) expand to more than {MAX_NODES:,} values")

@@ -1,4 +1,5 @@
-"""A rich console that escapes texts of rows, files and models: no control sequence, markup or link in them is active."""
+"""A rich console that escapes texts of rows, files and models (no control sequence, markup or link in them is active), and the
+style of tables."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
+from rich.table import Column, Table
 
 from tasks.runtime.visible_text import printable
 
@@ -23,3 +25,8 @@ class VisibleConsole(Console):
             if style is not None and style.link:
                 style = style.update_link(None)
             yield Segment(printable(segment.text), style)
+
+
+def table_of(*columns: Column | str) -> Table:
+    """A table with a dim header."""
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

@@ -182,9 +182,8 @@ class LoadMeter:
     def _measure(self) -> _CpuSeconds:
         quota = self.limits.quota
         group = None if quota is None else _cpu_seconds_of_group(quota.folder)
-        return _CpuSeconds(
-            time.monotonic(), _cpu_seconds_of_machine(self.limits.logical), _cpu_seconds_of_process(), group
-        )
+        machine = _cpu_seconds_of_machine(self.limits.logical)
+        return _CpuSeconds(time.monotonic(), machine, _cpu_seconds_of_process(), group)
 
 
 def _cpu_seconds_of_machine(logical: frozenset[int] | None) -> float:
@@ -200,10 +199,8 @@ def _cpu_seconds_of_machine(logical: frozenset[int] | None) -> float:
 
 
 def _busy(times: Any) -> float:
-    idle = sum(
-        getattr(times, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice")
-    )  # guests count as user, too
-    return float(sum(times) - idle)
+    unused = ("idle", "iowait", "guest", "guest_nice")  # guests count as user, too
+    return float(sum(times) - sum(getattr(times, name, 0.0) for name in unused))
 
 
 def _cpu_seconds_of_process() -> float:

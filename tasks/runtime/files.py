@@ -51,6 +51,15 @@ def folder_digest(folder: Path) -> str:
     return content_digest([[p.relative_to(folder).as_posix(), file_digest(p)] for p in files])
 
 
+def file_state(path: str | Path, follow_symlinks: bool = True) -> tuple[int, int, int, int] | None:
+    """Size, mtime, ctime (nanoseconds) and inode, which change when a file is written or replaced; None if there is no file."""
+    try:
+        status = os.stat(path, follow_symlinks=follow_symlinks)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 def new_file(folder: Path, prefix: str) -> Path:
     """Creates an empty file with a unique name and the default permissions: `tempfile` gives permissions to the owner only."""
     while True:

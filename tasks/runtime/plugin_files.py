@@ -119,9 +119,8 @@ def _closure(starts: Iterable[Path], folder: Path, only: str | None) -> tuple[se
         if file in files:
             continue
         files.add(file)
-        waiting += [
-            parent / "__init__.py" for parent in file.parents[:-1] if (folder / parent / "__init__.py").is_file()
-        ]
+        packages = (parent / "__init__.py" for parent in file.parents[:-1])
+        waiting += [package for package in packages if (folder / package).is_file()]
         for name in _imports(folder / file, file):
             if name.partition(".")[0] in PRODUCT:
                 uses.add(name)

@@ -93,7 +93,7 @@ def _start_pool(workers: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor
         pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_begin, initargs=(work,))
         with warnings.catch_warnings():  # about threads while forking: they are idle and hold no locks
             warnings.simplefilter("ignore", DeprecationWarning)
-            pool.submit(_do_nothing)
+            pool.submit(os.getpid)  # starts all workers
         return pool
     except (OSError, ImportError, RuntimeError) as error:
         _kill(set(active_children()) - before)
@@ -145,10 +145,6 @@ def _do(job: Any) -> Any:
         except Exception:  # noqa: BLE001 - cannot be pickled: send its text, or the pool would break
             raise RuntimeError("".join(traceback.format_exception(error))) from None
         raise
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def _begin(work: Callable[[Any], Any]) -> None:

@@ -25,10 +25,8 @@ SEAL = "complete"
 def seal(folder: Path) -> None:
     """Writes the list of all files below the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
-    write_json(
-        folder / SEAL,
-        {path.relative_to(folder).as_posix(): [*_stat(str(path)), file_digest(path)] for path in files},
-    )
+    listed = {path.relative_to(folder).as_posix(): [*_stat(str(path)), file_digest(path)] for path in files}
+    write_json(folder / SEAL, listed)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Threads:
 
     def choose(self) -> Choice:
         """The number for this machine and its load; does not set it."""
-        return self._for(self._meter.read()) if not self.is_explicit else self._for(Load(0.0))
+        return self._for(Load(0.0) if self.is_explicit else self._meter.read())
 
     def choose_for_idle(self) -> Choice:
         """The number for this machine without load."""

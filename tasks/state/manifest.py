@@ -44,10 +44,9 @@ def read_manifest(path: Path = paths.MANIFEST) -> list[Batch]:
     try:
         return [Batch(**entry) for entry in read_json(path)["batches"]]
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"not a manifest ({damage_reason(error)})", where=str(path), fix="Restore it: dvc checkout data/raw.dvc"
-        ) from error
+        fix = "Restore it: dvc checkout data/raw.dvc"
+        raise DataError(f"not a manifest ({damage_reason(error)})", where=str(path), fix=fix) from error
 
 
-def write_manifest(batches: list[Batch], path: Path = paths.MANIFEST) -> None:
-    write_json(path, {"batches": [asdict(batch) for batch in batches]})
+def write_manifest(batches: list[Batch]) -> None:
+    write_json(paths.MANIFEST, {"batches": [asdict(batch) for batch in batches]})

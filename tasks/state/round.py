@@ -39,21 +39,20 @@ class Round:
     """Rows of the largest test set that was judged; 0 before the first verdict."""
 
 
-def read_round(path: Path = paths.ROUND) -> Round:
+def read_round() -> Round:
     """Raises DataError if the file is missing or is not a round."""
     try:
-        entry = read_json(path)
+        entry = read_json(paths.ROUND)
         fields = entry["champion"]
         champion = Champion(fields["version"], fields["weights_digest"], tuple(fields["batches"])) if fields else None
         looks = int(entry["looks"])
         spent = float(entry.get("alpha_spent", spent_after(looks)))  # not in rounds of earlier releases
         return Round(champion, int(entry["test_epoch"]), looks, spent, int(entry.get("most_rows", 0)))
     except FileNotFoundError as error:
-        raise DataError("not found", where=str(path), fix="Start a round: python -m tasks ingest") from error
+        raise DataError("not found", where=str(paths.ROUND), fix="Start a round: python -m tasks ingest") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"not a round ({damage_reason(error)})", where=str(path), fix="Start a new one: strop run --rejudge"
-        ) from error
+        fix = "Start a new one: strop run --rejudge"
+        raise DataError(f"not a round ({damage_reason(error)})", where=str(paths.ROUND), fix=fix) from error
 
 
 def write_round(round_: Round, path: Path = paths.ROUND) -> None:

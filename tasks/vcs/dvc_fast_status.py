@@ -20,9 +20,8 @@ IGNORED = {"__pycache__"}
 def stat_digest() -> str:
     """A digest of path, size, inode and mtime of every file that a stage reads or writes, and of DVC's own files."""
     hasher = hashlib.sha256()
-    for path in sorted(
-        {*_stage_paths(), str(paths.DVC_YAML), str(paths.DVC_LOCK), str(paths.RAW_DVC), str(paths.PARAMS)}
-    ):
+    own = map(str, (paths.DVC_YAML, paths.DVC_LOCK, paths.RAW_DVC, paths.PARAMS))
+    for path in sorted({*_stage_paths(), *own}):
         for name, status in _files(path):
             hasher.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n".encode())
         hasher.update(b"\n")

@@ -42,9 +42,8 @@ def output_hashes(revision: str | None = None) -> dict[str, str]:
     commit = git.resolve(revision) if revision else None
     if commit is None:
         return _read_hashes(revision)
-    if commit not in _HASHES_OF_COMMITS and (
-        hashes := _read_hashes(commit)
-    ):  # an empty result is not cached: the commit may be fetched later
+    # an empty result is not cached: the commit may be fetched later
+    if commit not in _HASHES_OF_COMMITS and (hashes := _read_hashes(commit)):
         _HASHES_OF_COMMITS[commit] = hashes
     return dict(_HASHES_OF_COMMITS.get(commit, {}))
 
@@ -177,9 +176,8 @@ def files_of_hash(odb: Any, digest: str) -> list[StoredFile] | None:
     try:
         return [stored(entry["relpath"], entry["md5"]) for entry in json.loads(listing.read_bytes())]
     except (ValueError, KeyError, TypeError) as error:
-        raise VersioningError(
-            "damaged: not a folder's listing", where=str(listing), fix="Remove it, then run again"
-        ) from error
+        what = "damaged: not a folder's listing"
+        raise VersioningError(what, where=str(listing), fix="Remove it, then run again") from error
 
 
 def _fetch(repo: Repo, digests: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +57,12 @@ def reproduce(stage: str) -> bool:
     return bool(ran)
 
 
-def changed_stages(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:
+def changed_stages() -> dict[str, list[str]]:
     """Each stage (and .dvc file) that is out of date, and its changes, such as `data/raw (modified)`."""
-    return _changes_by_stage(with_repo(lambda repo: repo.status(), "dvc status"), ignoring)
+    return _changes_by_stage(with_repo(lambda repo: repo.status(), "dvc status"), ())
 
 
-def changed_inputs(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:
+def changed_inputs(ignoring: Collection[str] = ()) -> dict[str, list[str]]:
     """As `changed_stages`, but only external inputs: data, parameters and code, not the outputs of other stages.
 
     A deleted or missing output is not a change of the inputs.
@@ -191,11 +191,11 @@ def _remove_damaged(repo: Repo, digest: str) -> None:
             _remove_damaged(repo, entry["md5"])
 
 
-def _changes_by_stage(statuses: dict[str, list[Any]], ignoring: set[str] | frozenset[str]) -> dict[str, list[str]]:
+def _changes_by_stage(statuses: dict[str, list[Any]], ignoring: Collection[str]) -> dict[str, list[str]]:
     return {name: changes for name, entries in statuses.items() if (changes := _changes(entries, ignoring))}
 
 
-def _changes(entries: list[Any], ignoring: set[str] | frozenset[str]) -> list[str]:
+def _changes(entries: list[Any], ignoring: Collection[str]) -> list[str]:
     changes = []
     for entry in entries:
         if isinstance(entry, str):
@@ -226,21 +226,19 @@ def _watching_runs() -> Iterator[list[str]]:
     """Collects DVC's log records of commands that it runs: its return value is the same for a stage restored from the run cache."""
     import dvc.stage.run  # creates the logger
 
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if str(record.msg).startswith("Running stage"):
-                ran.append(record.getMessage())
-
     ran: list[str] = []
+
+    def collect(record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith("Running stage"):
+            ran.append(record.getMessage())
+        return False  # it is not logged
+
     dvcs_logger = logging.getLogger(dvc.stage.run.__name__)
-    before = (dvcs_logger.level, dvcs_logger.propagate)
-    listener = Listener()
-    dvcs_logger.addHandler(listener)
+    before = dvcs_logger.level
+    dvcs_logger.addFilter(collect)
     dvcs_logger.setLevel(logging.INFO)
-    dvcs_logger.propagate = False
     try:
         yield ran
     finally:
-        dvcs_logger.removeHandler(listener)
-        dvcs_logger.setLevel(before[0])
-        dvcs_logger.propagate = before[1]
+        dvcs_logger.removeFilter(collect)
+        dvcs_logger.setLevel(before)

@@ -31,26 +31,16 @@ LOCAL = "in the project"
 
 def record_plugins() -> None:
     """Writes data/plugins and dvc.yaml, in the working directory, where they differ from the loaded plugins."""
-    for stage in STAGES:
-        path = paths.PLUGINS / f"{stage}.json"
-        if _is_used(stage) and _recorded(stage) != _state(stage):
-            write_json(path, _state(stage))
-    if not paths.DVC_YAML.is_file():
-        return
-    text = paths.DVC_YAML.read_text(encoding="utf-8")
-    if (changed := _with_plugins(text)) != text:
+    for stage in filter(_has_changed, STAGES):
+        write_json(paths.PLUGINS / f"{stage}.json", _state(stage))
+    if (changed := _changed_dvc_yaml()) is not None:
         write_text(paths.DVC_YAML, changed)
         logger.info(f"{paths.DVC_YAML}: the plugins are now inputs of the stages that they can change")
 
 
 def are_plugins_recorded() -> bool:
     """Whether data/plugins and dvc.yaml match the loaded plugins."""
-    if any(_is_used(stage) and _recorded(stage) != _state(stage) for stage in STAGES):
-        return False
-    if not paths.DVC_YAML.is_file():
-        return True
-    text = paths.DVC_YAML.read_text(encoding="utf-8")
-    return _with_plugins(text) == text
+    return not any(map(_has_changed, STAGES)) and _changed_dvc_yaml() is None
 
 
 def require_recorded(stage: str) -> None:
@@ -60,7 +50,7 @@ def require_recorded(stage: str) -> None:
         ConfigError: dvc.yaml or data/plugins lacks one, or has another state of it.
     """
     fix = "Record it: python -m tasks ingest (strop run does it first)"
-    if _is_used(stage) and _recorded(stage) != _state(stage):
+    if _has_changed(stage):
         what = f"is not about the present plugins of stage {stage}"
         raise ConfigError(what, where=str(paths.PLUGINS / f"{stage}.json"), fix=fix)
     if not loaded_plugins(stage):
@@ -90,17 +80,22 @@ def _state(stage: str) -> dict[str, str]:
     return {plugin.name: LOCAL if plugin.is_local else plugin.digest for plugin in loaded_plugins(stage)}
 
 
-def _recorded(stage: str) -> object:
+def _has_changed(stage: str) -> bool:
+    """Whether the stage's plugins differ from those in data/plugins."""
     try:
-        return read_json(paths.PLUGINS / f"{stage}.json")
+        return _is_used(stage) and read_json(paths.PLUGINS / f"{stage}.json") != _state(stage)
     except (OSError, ValueError):
+        return True
+
+
+def _changed_dvc_yaml() -> str | None:
+    """dvc.yaml with the marked lines of the loaded plugins at the end of each stage's dependencies; None if it has them already."""
+    if not paths.DVC_YAML.is_file():
         return None
-
-
-def _with_plugins(text: str) -> str:
-    """dvc.yaml with the marked lines of the loaded plugins at the end of each stage's dependencies."""
-    return replace_dependencies(
+    text = paths.DVC_YAML.read_text(encoding="utf-8")
+    changed = replace_dependencies(
         text,
         lambda stage: (f"      - {json.dumps(path) if ' ' in path else path}{_MARK}" for path in dependencies(stage)),
         lambda line: _IS_MARKED.fullmatch(line) is not None,
     )
+    return None if changed == text else changed

@@ -158,9 +158,8 @@ def with_remote_errors(repo: Repo, work: Callable[[], Any]) -> None:
     except Exception as error:  # S3, SSH and the others each have an exception tree of their own
         reason = one_line(error) or type(error).__name__
         fix = "Fix the remote or its credentials (dvc remote list), then run again"
-        raise VersioningError(
-            f"the DVC remote cannot be used ({reason})", where=default_remote(repo), fix=fix
-        ) from error
+        what = f"the DVC remote cannot be used ({reason})"
+        raise VersioningError(what, where=default_remote(repo), fix=fix) from error
 
 
 REMEDIES = {
@@ -215,9 +214,8 @@ def _versioning_error(error: BaseException, doing: str, stage: str | None) -> Ve
         if isinstance(cause, CheckoutError):
             break
     if _is_locked(error):
-        return VersioningError(
-            f"{doing}: another process still uses the same data", fix="Stop it, or wait, then run again"
-        )
+        what = f"{doing}: another process still uses the same data"
+        return VersioningError(what, fix="Stop it, or wait, then run again")
     reasons = dict.fromkeys(_one_line(cause) for cause in causes(error))  # without repetition, in order
     message = ": ".join([reason for reason in reasons if reason][:2])
     return VersioningError(f"{doing}: {message or type(error).__name__}", fix="See: dvc status; dvc doctor")

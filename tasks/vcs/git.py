@@ -41,20 +41,17 @@ class RefMoved(GitError):
 def require_repository() -> None:
     """Raises GitError if the project is not the root of a git repository with at least one commit."""
     top = _git("rev-parse", "--show-toplevel", may_fail=True)
+    fix = "git add -A && git commit -m Start"
     if top is None:
-        raise GitError(
-            "no git repository", where=str(project()), fix="Create one: git init && git add -A && git commit -m Start"
-        )
-    if Path(top.strip()).resolve() != project().resolve():
-        raise GitError(
-            f"the root of the git repository is a parent folder, {top.strip()}",
-            where=str(project()),
-            fix="A project needs a repository of its own: git init && git add -A && git commit -m Start",
-        )
-    if resolve("HEAD") is None:
-        raise GitError(
-            "the repository has no commit yet", where=str(project()), fix="git add -A && git commit -m Start"
-        )
+        what, fix = "no git repository", f"Create one: git init && {fix}"
+    elif Path(top.strip()).resolve() != project().resolve():
+        what = f"the root of the git repository is a parent folder, {top.strip()}"
+        fix = f"A project needs a repository of its own: git init && {fix}"
+    elif resolve("HEAD") is None:
+        what = "the repository has no commit yet"
+    else:
+        return
+    raise GitError(what, where=str(project()), fix=fix)
 
 
 def head_commit() -> str:
@@ -104,9 +101,8 @@ def move_ref(ref: str, new: str, expected: str | None) -> None:
             return
         except GitError as error:
             if resolve(ref) != expected:
-                raise RefMoved(
-                    "another process moved it first", where=ref, fix="Check its new value, then repeat"
-                ) from error
+                fix = "Check its new value, then repeat"
+                raise RefMoved("another process moved it first", where=ref, fix=fix) from error
             lock = lock_in_message(error.what)
             if lock is None:
                 raise
@@ -186,10 +182,7 @@ def _identity() -> dict[str, str]:
 
 
 def run(
-    *arguments: str,
-    stdin: str | None = None,
-    environment: dict[str, str] | None = None,
-    folder: Path | None = None,
+    *arguments: str, stdin: str | None = None, environment: dict[str, str] | None = None, folder: Path | None = None
 ) -> str:
     """Runs git and returns its standard output.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tasks import paths
 from tasks.errors import GitError
+from tasks.runtime.files import file_state
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,11 @@ def wait_for_lock(lock: Path) -> None:
     Raises:
         GitError: a git process still holds it, or that cannot be determined.
     """
-    first = _file_state(lock)
+    first = file_state(lock)
     until = time.monotonic() + PATIENCE_SECONDS
     while first is not None and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
-        now = _file_state(lock)
+        now = file_state(lock)
         if now != first:
             return  # released, or taken by another process: try again
     if first is None:
@@ -60,10 +61,9 @@ def wait_for_lock(lock: Path) -> None:
     from filelock import FileLock
 
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
-    with FileLock(
-        paths.LOCKS / "stale-locks.lock"
-    ):  # else this could remove a lock that another Strop process has just created
-        if _file_state(lock) != first:
+    # else this could remove a lock that another Strop process has just created
+    with FileLock(paths.LOCKS / "stale-locks.lock"):
+        if file_state(lock) != first:
             return
         age = _age(lock)
         lock.unlink()
@@ -153,15 +153,7 @@ def _target(link: Path) -> Path | None:
         return None
 
 
-def _file_state(lock: Path) -> tuple[int, int, int] | None:
-    try:
-        status = lock.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
 def _age(lock: Path) -> str:
-    state = _file_state(lock)
+    state = file_state(lock)
     seconds = max(0, int(time.time() - state[1] / 1e9)) if state else 0
     return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"

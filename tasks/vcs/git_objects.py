@@ -132,9 +132,8 @@ class Objects:
         """
         result = self.find(name)
         if result is None or result.kind != kind:
-            raise ObjectDamaged(
-                name, "is missing or damaged" if result is None else f"is not a {kind}, but a {result.kind}"
-            )
+            what = "is missing or damaged" if result is None else f"is not a {kind}, but a {result.kind}"
+            raise ObjectDamaged(name, what)
         return result
 
     def commit(self, name: str) -> Commit:

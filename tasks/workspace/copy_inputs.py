@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.runtime.files import read_json, read_object, write_text
+from tasks.runtime.files import file_state, read_json, read_object, write_text
 from tasks.runtime.linked_folder import copy_file, link_by_name, remove
 from tasks.runtime.run_origin import MARK
 from tasks.vcs import git
@@ -164,9 +164,6 @@ def _link(source: str, target: Path) -> bool:
 
 
 def _file_state(path: str, follow: bool = True) -> list[int] | None:
-    """Size, times and inode, which change when a file is written or replaced; None if there is no file."""
-    try:
-        status = os.stat(path, follow_symlinks=follow)
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    """As JSON keeps it."""
+    state = file_state(path, follow)
+    return None if state is None else list(state)

@@ -6,21 +6,20 @@ from pathlib import Path
 
 from flows.report.explanation.picture import bars
 from flows.report.run_report import page as run_report
-from tasks.explain.explanation import Attribution, Explanation, Span
+from tasks.explain.explanation import Attribution, Explanation
 
 FOLDER = Path(__file__).parent
 MATRIX_PARTS, MATRIX_PIECES = 12, 40
 
 
 def render(explanation: Explanation) -> str:
-    """The page."""
     style = "\n".join((folder / "page.css").read_text(encoding="utf-8") for folder in (run_report.FOLDER, FOLDER))
     details = [
         {
             "bars": bars(attribution),
             "top": [span.text for span in attribution.top(MATRIX_PARTS)],
             "matrix": _matrix(attribution),
-            "largest": _largest([span for spans in attribution.fields.values() for span in spans]),
+            "largest": max((abs(span.value) for span in attribution.top(1) if span.value), default=1.0),
         }
         for attribution in explanation.attributions
     ]
@@ -30,10 +29,6 @@ def render(explanation: Explanation) -> str:
         pieces=MATRIX_PIECES,
         style=style,
     )
-
-
-def _largest(spans: list[Span]) -> float:
-    return max((abs(span.value) for span in spans if span.value), default=1.0)
 
 
 def _matrix(attribution: Attribution) -> list[tuple[str, list[tuple[float, float]]]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from flows.report.explanation.picture import shortened
 from tasks.explain.explanation import Attribution, Explanation
+from tasks.runtime.console import table_of
 
 LINES, COLUMNS = 10, 40
 
@@ -28,9 +29,7 @@ def explanation_page(explanation: Explanation) -> RenderableType:
 
 
 def _table(attribution: Attribution) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("share", justify="right", no_wrap=True)
-    table.add_column("part", overflow="fold")
+    table = table_of(Column("share", justify="right", no_wrap=True), Column("part", overflow="fold"))
     for span in attribution.top(LINES):
         colour = "blue" if (span.value or 0.0) > 0 else "red"
         table.add_row(Text(f"{span.value:+.3f}", style=colour), Text(shortened(span.text, COLUMNS)))

@@ -107,9 +107,8 @@ def _outcome(change: float, answers: Mapping[str, str], reference: str) -> str:
 
 def _cut(text: str | None) -> str:
     text = text or ""
-    return (
-        text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … ({len(text) - LONGEST_TEXT:,} more characters)"
-    )
+    more = len(text) - LONGEST_TEXT
+    return text if more <= 0 else f"{text[:LONGEST_TEXT]} … ({more:,} more characters)"
 
 
 def _number(value: float) -> float | None:

@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 
 from flows.report.drift_summary import drift_notes, drift_of, drift_rows, drift_title
 from flows.report.row_commands import CONDITIONS, command_for
-from flows.report.row_table import lines_of, read_data
+from flows.report.row_table import lines_of
 from flows.report.run_report.answers import answers_of, column_names, confusion_of, read_predictions, scores_by_role
 from flows.report.run_report.slices import FamilySlices, slice_families
 from flows.report.run_report.verdict_words import MARKS, explain, reference_name, sentences
+from flows.report.summary import read_report, read_row_counts
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import DataError, StropError, one_line
@@ -21,7 +22,7 @@ from tasks.evaluate.further_scores import further_scores
 from tasks.evaluate.probes.lines import families_of
 from tasks.lineage.compare import recipe_and_data
 from tasks.lineage.run_predictions import Model
-from tasks.runtime.files import content_digest, read_json
+from tasks.runtime.files import content_digest
 from tasks.state.round import read_round
 from tasks.state.verdict import outcome_of
 from tasks.tracking.run_record import flat
@@ -36,11 +37,11 @@ def read_content(config: PipelineConfig) -> Content:
     Raises:
         DataError: there is no verdict yet.
     """
-    verdict, metrics = _read(paths.VERDICT), _read(paths.METRICS)
+    verdict, metrics = read_report(paths.VERDICT), read_report(paths.METRICS)
     if verdict is None or metrics is None:
         raise DataError("there is no verdict yet", where=str(paths.VERDICT), fix="Make it: strop run")
     champion = read_round().champion
-    dataset = dataset_version()
+    dataset, settings = dataset_version(), config.model_dump(mode="json", by_alias=True)
     reference = "champion" if verdict["champion_version"] else "base"
     return {
         "model": config.register_.model_name,
@@ -59,9 +60,7 @@ def read_content(config: PipelineConfig) -> Content:
         "curves": _curves(paths.MODEL / "curves.jsonl"),
         "drift": _drift(dataset),
         "rows": _rows(),
-        "parameters": [
-            (name, str(value)) for name, value in flat(config.model_dump(mode="json", by_alias=True)).items()
-        ],
+        "parameters": [(name, str(value)) for name, value in flat(settings).items()],
         **_changes(config, verdict["champion_version"]),
     }
 
@@ -135,14 +134,14 @@ def _curves(path: Path) -> list[Content]:
 
 
 def _drift(dataset: str | None) -> Content | None:
-    drift = drift_of(_read(paths.DRIFT), dataset)
+    drift = drift_of(read_report(paths.DRIFT), dataset)
     if drift is None:
         return None
     return {"title": drift_title(drift), "notes": drift_notes(drift), "rows": drift_rows(drift) if drift.moved else []}
 
 
 def _rows() -> list[tuple[str, str, str]]:
-    data = read_data(_read(paths.VALIDATE_REPORT), _read(paths.CURATE_REPORT), _read(paths.RENDER_REPORT))
+    data = read_row_counts()
     return [(f"{line.count:,}", line.name, line.detail) for line in lines_of(data)] if data else []
 
 
@@ -165,10 +164,3 @@ def _changes(config: PipelineConfig, champion: int | None) -> Content:
             *(f"batch {batch} was removed" for batch in data.batches_removed),
         ]
     return {"changed": changed, "data_changes": lines, "problem": problem}
-
-
-def _read(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except FileNotFoundError:
-        return None

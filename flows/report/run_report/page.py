@@ -14,7 +14,9 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from flows.report.run_report import svg
 from flows.report.run_report.content import Content, read_content
@@ -24,9 +26,6 @@ from tasks.errors import StropError
 from tasks.runtime.files import write_text
 from tasks.runtime.redaction.known import redact_values
 from tasks.runtime.visible_text import printable
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +45,6 @@ def write_report(config: PipelineConfig) -> Path | None:
 
 
 def render(content: Content) -> str:
-    """The page."""
     safe = clean(content)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     return page_template(FOLDER).render(
@@ -62,12 +60,8 @@ def render(content: Content) -> str:
 
 def page_template(folder: Path) -> Template:
     """The template page.html of a folder, which escapes every text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(folder)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(folder), autoescape=True, **options)
     return environment.get_template("page.html")
 
 

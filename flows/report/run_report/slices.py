@@ -55,24 +55,11 @@ def slice_families(
         kinds, counts = np.unique(_texts(rows, "kind")[of_family].astype(np.str_), return_counts=True)
         metric = METRICS.get(str(kinds[counts.argmax()]))
         is_classification = bool(metric and metric.is_classification)
-        result.append(
-            FamilySlices(
-                family,
-                metric.name if metric else str(kinds[0]),
-                is_classification,
-                [
-                    _slice(
-                        dimension,
-                        name,
-                        chosen,
-                        scores,
-                        f"{family}/{name}" if dimension else family,
-                        settings,
-                    )
-                    for dimension, name, chosen in _masks(rows, of_family, is_classification, established)
-                ],
-            )
-        )
+        slices = []
+        for dimension, name, chosen in _masks(rows, of_family, is_classification, established):
+            key = f"{family}/{name}" if dimension else family
+            slices.append(Slice(dimension, name, int(chosen.sum()), _scores(chosen, scores, key, settings)))
+        result.append(FamilySlices(family, metric.name if metric else str(kinds[0]), is_classification, slices))
     return result
 
 
@@ -97,14 +84,10 @@ def _among(of_family: Mask, chosen: Mask) -> Mask:
     return mask
 
 
-def _slice(
-    dimension: str,
-    name: str,
-    chosen: Mask,
-    scores: Mapping[str, NDArray[np.float64]],
-    key: str,
-    settings: EvaluateSettings,
-) -> Slice:
+def _scores(
+    chosen: Mask, scores: Mapping[str, NDArray[np.float64]], key: str, settings: EvaluateSettings
+) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Role → mean score and its interval, of the models with a score of these rows."""
     measured = {}
     for role, values in scores.items():
         of_role = values[chosen]
@@ -117,7 +100,7 @@ def _slice(
                 seed=[settings.seed, zlib.crc32(key.encode("utf-8"))],
             )
             measured[role] = (float(of_role.mean()), (interval.low, interval.high))
-    return Slice(dimension, name, int(chosen.sum()), measured)
+    return measured
 
 
 def _texts(rows: pa.Table, name: str) -> NDArray[Any]:

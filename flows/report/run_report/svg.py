@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -19,10 +20,9 @@ DIFFERENCES, SHARES = ("not_worse", "no_regression", "slices", "better"), ("floo
 
 def scale_of(checks: Sequence[Mapping[str, Any]]) -> float:
     """The largest difference of any check's interval or bound: all checks of differences share one axis."""
-    ends: list[float] = [
-        abs(end) for check in checks if is_difference(check) for end in (*check["interval"], *_bounds(check))
-    ]
-    return max([*ends, 0.05]) * 1.08
+    differences = [check for check in checks if is_difference(check)]
+    ends = [abs(end) for check in differences for end in (*check["interval"], *_bounds(check))]
+    return float(max([*ends, 0.05]) * 1.08)
 
 
 def is_difference(check: Mapping[str, Any]) -> bool:
@@ -40,11 +40,8 @@ def check_plot(check: Mapping[str, Any], scale: float) -> Markup:
     interval = check["interval"]
     if interval is None or check["name"].split("/")[0] not in DIFFERENCES + SHARES:
         return Markup("")
-    low_end, high_end = (-scale, scale) if is_difference(check) else (0.0, 1.0)
-
-    def x(value: float) -> float:
-        return round(PAD + (WIDTH - 2 * PAD) * (min(max(value, low_end), high_end) - low_end) / (high_end - low_end), 1)
-
+    start, end = (-scale, scale) if is_difference(check) else (0.0, 1.0)
+    x = partial(_x, low=start, high=end)
     low, high = interval
     state = {True: "good", False: "bad", None: "none"}[check["passed"]]
     parts = [f'<line class="axis" x1="{PAD}" x2="{WIDTH - PAD}" y1="20" y2="20"/>']
@@ -56,30 +53,27 @@ def check_plot(check: Mapping[str, Any], scale: float) -> Markup:
     parts.append(f'<line class="interval {state}" x1="{x(low)}" x2="{x(high)}" y1="13" y2="13"/>')
     if values:
         parts.append(f'<circle class="dot {state}" cx="{x(values[0])}" cy="13" r="4"/>')
-    label = f"from {low:+.3f} to {high:+.3f}" + (
-        f", measured {values[0]:+.3f}, bound {values[1]:+.3f}" if values else ""
-    )
+    label = f"from {low:+.3f} to {high:+.3f}"
+    label += f", measured {values[0]:+.3f}, bound {values[1]:+.3f}" if values else ""
     return _svg(WIDTH, 26, "".join(parts), label)
+
+
+def _x(value: float, low: float = 0.0, high: float = 1.0) -> float:
+    """The position of a value on an axis from `low` to `high`; a value outside is at its end."""
+    return round(PAD + (WIDTH - 2 * PAD) * (min(max(value, low), high) - low) / (high - low), 1)
 
 
 def score_plot(scores: Mapping[str, tuple[float, Interval | None]]) -> Markup:
     """One line per model on the scale from 0 to 1: its score (dot) and its interval."""
-
-    def x(value: float) -> float:
-        return round(PAD + (WIDTH - 2 * PAD) * min(max(value, 0.0), 1.0), 1)
-
     height = ROW_HEIGHT * len(scores) + 4
-    parts = [
-        f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="0" y2="{height}"/>'
-        for tick in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
+    ticks = [_x(tick) for tick in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    parts = [f'<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{height}"/>' for x in ticks]
     for number, (role, (score, interval)) in enumerate(scores.items()):
         y = ROW_HEIGHT * number + ROW_HEIGHT / 2 + 2
         if interval:
-            parts.append(
-                f'<line class="interval {role}" x1="{x(interval[0])}" x2="{x(interval[1])}" y1="{y}" y2="{y}"/>'
-            )
-        parts.append(f'<circle class="dot {role}" cx="{x(score)}" cy="{y}" r="3.5"/>')
+            low, high = map(_x, interval)
+            parts.append(f'<line class="interval {role}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<circle class="dot {role}" cx="{_x(score)}" cy="{y}" r="3.5"/>')
     return _svg(WIDTH, height, "".join(parts), ", ".join(f"{role} {score:.3f}" for role, (score, _) in scores.items()))
 
 
@@ -108,9 +102,8 @@ def curve_plot(series: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
         line = " ".join(at(step, value) for step, value in values)
         parts.append(f'<polyline class="curve {name}" points="{line}"/>')
         if name == "validation":
-            parts += [
-                f'<circle class="curve-dot" cx="{c.split(",")[0]}" cy="{c.split(",")[1]}" r="3"/>' for c in line.split()
-            ]
+            dots = (point.split(",") for point in line.split())
+            parts += [f'<circle class="curve-dot" cx="{x}" cy="{y}" r="3"/>' for x, y in dots]
     ends = ", ".join(f"{name} ends at {values[-1][1]:.4g}" for name, values in series.items() if values)
     return _svg(CURVE_WIDTH, CURVE_HEIGHT, "".join(parts), ends)
 

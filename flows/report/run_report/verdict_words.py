@@ -28,15 +28,14 @@ def sentences(verdict: Verdict) -> list[str]:
     better = next((check for check in verdict["checks"] if check["name"] == "better"), None)
     only_reported = [check["name"] for check in verdict["checks"] if check["passed"] is False and check not in failed]
     others = f"; checks that are only reported failed: {', '.join(only_reported)}" if only_reported else ""
-    lines = {
-        "passed": [
-            f"The new model passed: on {rows} it answers better than {reference}{others or ', and no check found it worse'}.",
-        ],
-        "refused": [f"The new model was refused. It was compared with {reference} on {rows}; {_serves(verdict)}"],
-        "inconclusive": [
-            f"These {rows} cannot decide whether the new model is better than {reference}: {_serves(verdict)}{_needed(verdict)}"
-        ],
-    }[result]
+    no_worse = others or ", and no check found it worse"
+    decided = {
+        "passed": f"The new model passed: on {rows} it answers better than {reference}{no_worse}.",
+        "refused": f"The new model was refused. It was compared with {reference} on {rows}; {_serves(verdict)}",
+        "inconclusive": f"These {rows} cannot decide whether the new model is better than {reference}: "
+        f"{_serves(verdict)}{_needed(verdict)}",
+    }
+    lines = [decided[result]]
     if better is not None and better["passed"] is not None:
         lines.append(explain(better, verdict))
     lines += [explain(check, verdict) for check in failed if check["name"] != "better"]
@@ -64,21 +63,18 @@ def _explain(check: Check, verdict: Verdict) -> str:
         return f"{check['name']}: {check['detail']}."
     if kind == "floor":
         is_enough = "which is enough" if number >= check["bound"] else "which is not enough"
-        return f"{where} the new model scores {_percent(number)}, {is_enough}: at least {_percent(check['bound'])} is required."
+        return f"{where} the new model scores {number:.1%}, {is_enough}: at least {check['bound']:.1%} is required."
     low, high = interval
     margin = abs(check["bound"])
     measured = f"{where} the new model scores {_points(number)} than {reference}"
     span = f"the true difference is likely between {_signed(low)} and {_signed(high)} points"
     if kind == "no_regression":
-        measured = f"{measured}, on the test rows that existed before the newest data"
-        return (
-            f"{measured}; {span}. {'It is not shown to be worse.' if check['passed'] else 'So it became worse there.'}"
-        )
+        result = "It is not shown to be worse." if check["passed"] else "So it became worse there."
+        return f"{measured}, on the test rows that existed before the newest data; {span}. {result}"
     if kind == "slices":
         where, loss = check["name"].split("/", 2)[2], f"a loss of more than {100 * margin:.1f} points"
-        result = (
-            f"So {loss} is not shown." if check["passed"] else f"That shows {loss}, also if all slices are considered."
-        )
+        shown = f"That shows {loss}, also if all slices are considered."
+        result = f"So {loss} is not shown." if check["passed"] else shown
         return f"{measured}, on the rows with {where}; {span}. {result}"
     if check["passed"]:
         return f"{measured}; {span}. A loss of more than {100 * margin:.1f} points is ruled out."
@@ -120,10 +116,6 @@ def _points(difference: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{100 * value:+.1f}"
-
-
-def _percent(value: float) -> str:
-    return f"{value:.1%}"
 
 
 def _probability(p: float) -> str:

@@ -13,8 +13,7 @@ MAX_CHARACTERS = 64 * 1024 * 1024
 MAX_ITEMS = 1_000_000
 """The limit for one list made from others."""
 MAX_WIDTH = 1_000_000
-_LISTS = (list, tuple, set, frozenset, ValuesView, ItemsView)
-VALUES = (*_LISTS, dict)
+VALUES = (list, tuple, set, frozenset, ValuesView, ItemsView, dict)
 _WIDTH_BY_VALUE = re.compile(r"\{[^{}]*\{")
 _LONG_NUMBER = re.compile(r"[0-9]{3,7}")
 WIDE_PERCENT = re.compile(r"%[^a-zA-Z%]*(?:[0-9]{7}|\*)")
@@ -34,15 +33,11 @@ def weigh(value: Any) -> tuple[int, int]:
         part = pending.pop()
         if isinstance(part, (str, bytes)):
             characters += len(part)
-        elif isinstance(part, _LISTS):
+        elif isinstance(part, VALUES):
             items += len(part)
             require_size([], items)
             pending.extend(part)
-        elif isinstance(part, dict):
-            items += len(part)
-            require_size([], items)
-            pending.extend(part)
-            pending.extend(part.values())
+            pending.extend(part.values() if isinstance(part, dict) else ())
         characters += 1
         require_size("", characters)
     return characters, items

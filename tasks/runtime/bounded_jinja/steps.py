@@ -21,16 +21,8 @@ ITEMS_PER_STEP = 16
 _SLOW = frozenset({"title", "urlize", "wordwrap", "wordcount", "striptags", "list", "split", "rsplit", "splitlines", "translate",
                    "pprint", "xmlattr", "urlencode", "tojson", "capitalize", "swapcase", "casefold", "partition"})  # fmt: skip
 """Functions whose time or output is much larger than their input."""
-_STEPS_PER_ITEM = {
-    "map": 2,
-    "select": 2,
-    "reject": 2,
-    "selectattr": 2,
-    "rejectattr": 2,
-    "sort": 2,
-    "unique": 2,
-    "groupby": 8,
-}
+_STEPS_PER_ITEM = dict.fromkeys(("map", "select", "reject", "selectattr", "rejectattr", "sort", "unique"), 2)
+_STEPS_PER_ITEM["groupby"] = 8
 """Of filters that call a filter or a test, or read an attribute, for each item."""
 _DEEP = frozenset({"tojson", "pprint", "string", "join", "sort", "unique", "groupby", "min", "max", "sum", "format", "dictsort",
                    "xmlattr", "urlencode", "in", "eq", "==", "equalto", "ne", "!=", "lt", "<", "le", "<=", "gt", ">", "ge", ">=",
@@ -86,13 +78,9 @@ def bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
 
     @pass_context
     def bounded(context: Context, *arguments: Any, **options: Any) -> Any:
-        if (
-            len(arguments) == 1
-            and not options
-            and type(arguments[0]) is str
-            and len(arguments[0]) < CHARACTERS_PER_STEP
-        ):
-            return filter_(*first(context), arguments[0])  # the common case: nothing to count
+        only = arguments[0] if len(arguments) == 1 and not options else None
+        if type(only) is str and len(only) < CHARACTERS_PER_STEP:
+            return filter_(*first(context), only)  # the common case: nothing to count
         charge(context, name, (*arguments, *options.values()))
         if arguments and isinstance(arguments[0], Iterator):  # the lazy output of another filter
             arguments = (_counting(context, arguments[0], _STEPS_PER_ITEM.get(name, 1)), *arguments[1:])

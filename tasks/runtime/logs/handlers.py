@@ -35,22 +35,21 @@ class StreamHandler(logging.Handler):
         self.stream_name = name
 
     def emit(self, record: logging.LogRecord) -> None:
-        stream = getattr(sys, self.stream_name)
         try:
-            stream.write(self.format(record) + "\n")
-            stream.flush()
+            self.write(self.format(record), record.levelno)
         except OSError:
             pass
         except Exception:  # a record with invalid arguments  # noqa: BLE001
             self.handleError(record)
 
+    def write(self, line: str, level: int) -> None:
+        stream = getattr(sys, self.stream_name)
+        stream.write(f"{line}\n")
+        stream.flush()
 
-class TerminalHandler(logging.Handler):
+
+class TerminalHandler(StreamHandler):
     """Writes styled lines to a terminal, above the progress bar if there is one."""
-
-    def __init__(self, name: Literal["stderr", "stdout"]) -> None:
-        super().__init__()
-        self.stream_name = name
 
     @cached_property
     def console(self) -> Console:
@@ -60,22 +59,17 @@ class TerminalHandler(logging.Handler):
         stream = getattr(sys, self.stream_name)
         return VisibleConsole(file=getattr(stream, "rich_proxied_file", stream), highlight=False)
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def write(self, line: str, level: int) -> None:
         from rich.text import Text
 
-        try:
-            self.console.print(Text(self.format(record), STYLES.get(record.levelno, "")), soft_wrap=True)
-        except OSError:
-            pass
-        except Exception:  # noqa: BLE001
-            self.handleError(record)
+        self.console.print(Text(line, STYLES.get(level, "")), soft_wrap=True)
 
 
 def write_from_signal_handler(logger: logging.Logger, message: str) -> None:
     """Writes a warning to standard error without the locks of logging and of the stream, which the interrupted code may hold."""
     record = logger.makeRecord(logger.name, logging.WARNING, "", 0, message, (), None)
     for handler in logging.getLogger(logger.name.partition(".")[0]).handlers:
-        if isinstance(handler, StreamHandler | TerminalHandler):
+        if isinstance(handler, StreamHandler):
             with contextlib.suppress(OSError):
                 os.write(DESCRIPTORS[handler.stream_name], f"{handler.format(record)}\n".encode())
 

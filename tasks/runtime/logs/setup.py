@@ -104,7 +104,7 @@ def _use(target: logging.Logger, handlers: list[logging.Handler]) -> None:
     """Replaces our handlers of a logger; others stay. Its records go to no other logger's handlers."""
     target.propagate = False
     for handler in list(target.handlers):
-        if isinstance(handler, StreamHandler | TerminalHandler | SharedFileHandler):
+        if isinstance(handler, StreamHandler | SharedFileHandler):
             target.removeHandler(handler)
     for handler in handlers:
         target.addHandler(handler)

@@ -13,7 +13,7 @@ from tasks.runtime.redaction.text import redact
 
 def redacted_error(error: BaseException) -> BaseException:
     """The error itself, or, if it or one of its causes contains a secret, a copy of the same kind or name without it."""
-    chain = list(_chain(error))
+    chain = list(chain_of(error))
     if all(redact(text) == text for cause in chain if (text := _text_of(cause))):
         return error
     if isinstance(error, StropError):
@@ -33,7 +33,8 @@ def _text_of(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and its causes, those of `raise … from None` too."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

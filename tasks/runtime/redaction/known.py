@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
+from tasks.runtime.files import file_state
 from tasks.runtime.redaction.patterns import (
     HIDDEN,
     NAME,
@@ -50,7 +51,7 @@ def redact_values(value: Any) -> Any:
 def known_secrets() -> tuple[tuple[str, str], ...]:
     """Secret value → its replacement, the longest first."""
     files = _files()
-    states = tuple((path, _file_state(path)) for path, _ in files)
+    states = tuple((path, file_state(path)) for path, _ in files)
     return _known(files, states, tuple(sorted(os.environ.items())))
 
 
@@ -112,14 +113,6 @@ def _files() -> tuple[tuple[str, bool], ...]:
         ("/etc/gitconfig", False),
         (f"{home}/.gitconfig", False),
     )
-
-
-def _file_state(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
 
 
 def _add(secrets: dict[str, str], values: list[str], replacement: str = HIDDEN) -> None:

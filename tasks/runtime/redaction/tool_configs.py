@@ -39,12 +39,9 @@ def secrets_in_config(text: str, path: Path, is_private: bool) -> list[str]:
 
 
 def _is_secret(key: str, value: str) -> bool:
-    has_secret_name = SECRET_KEY.search(key) and key not in PUBLIC and key != "access_key_id"
-    return (
-        bool(has_secret_name)
-        and not (value.startswith("${") or is_path(key, value))
-        and value.lower() not in NO_SECRETS
-    )
+    if not SECRET_KEY.search(key) or key in PUBLIC or key == "access_key_id":
+        return False
+    return not (value.startswith("${") or is_path(key, value) or value.lower() in NO_SECRETS)
 
 
 def is_path(name: str, value: str) -> bool:

@@ -1,15 +1,18 @@
-"""The check of the models beside those that are trained: a server that generates answers, and the pairwise judge with its rubrics
-and people's preferences."""
+"""The checks of `evaluate`: a server that generates answers, the pairwise judge with its rubrics and people's preferences, anchors
+and few-shot rows."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 from flows.preflight.checks import unknown_family
-from flows.preflight.problem import Problem, warning
+from flows.preflight.problem import Problem, error, problems_in, warning
 from flows.preflight.project import Project
 from tasks.base.settings import is_folder
+from tasks.dataset.forms import unusable_setting
 from tasks.errors import ConfigError, StropError
 from tasks.inference.settings import ServerSettings
 
@@ -43,6 +46,20 @@ def judge(project: Project) -> Iterator[Problem]:
         yield warning(f"the judge only reports: {against}", project.where("evaluate", "judge", "model"))
 
 
+def further_tests(project: Project) -> Iterator[Problem]:
+    """evaluate.anchors: rows of families with templates. Anchors, shots and lm-eval: the candidate generates answers."""
+    settings = project.config.evaluate
+    if name := unusable_setting(project.config.finetune.forms()[-1], settings):
+        what = "needs a model that generates answers, which finetune.objective does not train"
+        yield error(what, project.where("evaluate", name), "Remove it, or choose another objective")
+    if settings.anchors is None:
+        return
+    from tasks.render.anchors import read_anchors
+    from tasks.render.templates.templates import read_templates
+
+    yield from problems_in(partial(read_anchors, Path(settings.anchors), sorted(read_templates())))
+
+
 def _has_champion(project: Project) -> bool:
     from tasks.model_store.ledger import champion_of, read_ledger
 
@@ -66,6 +83,5 @@ def _require_engine(settings: ServerSettings, has_champion: bool) -> None:
         raise ConfigError(f"no program `{settings.command[0]}`", where=f"{where}.command", fix=fix)
     roles = {"base", "candidate", *(["champion"] if has_champion else [])}
     if settings.urls is not None and (missing := sorted(roles - set(settings.urls))):
-        raise ConfigError(
-            f"has no server of {' and '.join(missing)}", where=f"{where}.urls", fix="Add base_url and model"
-        )
+        what = f"has no server of {' and '.join(missing)}"
+        raise ConfigError(what, where=f"{where}.urls", fix="Add base_url and model")

@@ -18,7 +18,7 @@ from tasks.audit.file_checks import erasure_note
 from tasks.audit.subject import Link, Subject
 from tasks.base.weights_digest import weights_digest
 from tasks.errors import AuditError, DataError
-from tasks.model_store.versions import weights_folder
+from tasks.model_store.versions import initial_weights, weights_folder
 from tasks.vcs import dvc_outputs, git
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,8 @@ def _link_base(base: dict[str, Any], clone: Path) -> None:
 
 
 def _copy_weights(subject: Subject, clone: Path) -> None:
-    """Copies the weights that the trainings need: of the champion they start from, of teachers and reward models."""
-    start, entries = subject.receipt.get("start") or {}, [node.entry for node in subject.chain]
-    digests = [*(start.get("versions") or {}).values()]
-    digests += [start["champion"]["weights_digest"]] if start.get("champion") else []
-    for digest in digests:
+    entries = [node.entry for node in subject.chain]
+    for digest in initial_weights(subject.receipt):
         version = next(entry.version for entry in reversed(entries) if entry.weights_digest == digest)
         folder = weights_folder(subject.model, version, digest)
         shutil.copytree(folder, clone / folder, dirs_exist_ok=True)

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks import paths
-from tasks.audit.file_checks import folder_hash
 from tasks.audit.subject import Link, Subject, link
+from tasks.records.raw_bytes import folder_hash
 from tasks.runtime.plurals import count_of
 from tasks.vcs.git_objects import LINK
 

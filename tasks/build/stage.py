@@ -88,7 +88,6 @@ def _locked() -> Iterator[None]:
     """Prevents that two processes write the same files or pay for the same answers."""
     from filelock import FileLock, Timeout
 
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(paths.LOCKS / "build.lock", timeout=0):
             yield

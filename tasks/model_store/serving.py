@@ -82,7 +82,7 @@ def read_serving(config: PipelineConfig) -> Serving:
     state = glance(config)  # before the ledger: its tags are set after an entry is appended
     if state.problem is not None:
         return Serving(read_verified(model), state)
-    chain = read_verified(model, lambda chain: registry_findings(model, chain, state.registered, state.anchors))
+    chain = read_verified(model, lambda chain: registry_findings(model, chain, state.anchors))
     serving = Serving(chain, state)
     champion = serving.champion
     # only the alias was requested from a server

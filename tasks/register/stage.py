@@ -70,7 +70,6 @@ def run(config: PipelineConfig) -> Registration:
 
     git.require_repository()
     dvc_pipeline.require_private_secrets()
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "register.lock"):
         return _register(config)
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks.errors import RegistryError
-from tasks.runtime.files import file_digest
+from tasks.runtime.files import file_digest, files_below
 from tasks.tracking.artifact_paths import local_folder
 from tasks.tracking.connection import RegistryConnection, long_timeout, mlflow_errors, without_warnings
 from tasks.tracking.model_versions import Version
@@ -117,7 +117,7 @@ class Models(RegistryConnection):
             root = self._local_artifacts(source)
             if root is None:
                 root = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
-            return {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+            return files_below(root)
 
     def model_metrics(self, source: str | None) -> list[tuple[str, float]]:
         """The metrics that MLflow copies to a logged model from its run. Empty where the source names no logged model."""

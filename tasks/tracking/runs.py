@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.runtime.files import files_below
 from tasks.tracking.connection import RegistryConnection, all_pages, mlflow_errors, without_warnings
 from tasks.tracking.run_record import LONGEST_PARAM
 
@@ -73,8 +74,7 @@ class Runs(RegistryConnection):
     def run_files(self, run_id: str, folder: Path) -> dict[str, Path]:
         """Relative path in a run's artifacts → the file, copied below `folder`."""
         with mlflow_errors(self.uri), without_warnings():
-            root = Path(self.client.download_artifacts(run_id, "", str(folder)))
-            return {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+            return files_below(Path(self.client.download_artifacts(run_id, "", str(folder))))
 
     def tag_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         with mlflow_errors(self.uri):

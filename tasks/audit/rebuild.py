@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks import paths
 from tasks.audit.file_checks import erasure_note
-from tasks.audit.subject import Link, Subject
+from tasks.audit.subject import Link, Subject, link
 from tasks.base.weights_digest import weights_digest
 from tasks.errors import AuditError, DataError
 from tasks.model_store.versions import initial_weights, weights_folder
@@ -84,10 +84,8 @@ def _threads_of(receipt: dict[str, Any]) -> dict[str, str]:
 def _run(stage: str, clone: Path, threads: dict[str, str]) -> None:
     """Runs one stage with the version's own code: the working directory is first on the path of a process."""
     logger.info(f"rebuild: {stage}")
-    environment = dict(os.environ)
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
-    environment["DVC_NO_ANALYTICS"] = "1"
-    environment |= threads
+    search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": search_path, "DVC_NO_ANALYTICS": "1", **threads}
     command = [sys.executable, "-m", "dvc", "repro", "--quiet", "--single-item", "--no-run-cache", stage]
     result = subprocess.run(command, cwd=clone, env=environment, check=False)
     if result.returncode:
@@ -95,6 +93,5 @@ def _run(stage: str, clone: Path, threads: dict[str, str]) -> None:
 
 
 def _compare(name: str, digest: str, recorded: str) -> Link:
-    if digest == recorded:
-        return Link(name, True, f"{digest[:12]}, as in the receipt")
-    return Link(name, False, f"{digest[:12]}, but the receipt has {recorded[:12]}")
+    problems = [f"{digest[:12]}, but the receipt has {recorded[:12]}"] if digest != recorded else []
+    return link(name, problems, f"{digest[:12]}, as in the receipt")

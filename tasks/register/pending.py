@@ -13,12 +13,8 @@ if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
 
-def pending(config: PipelineConfig | None = None) -> bool:
+def pending(config: PipelineConfig) -> bool:
     """Whether the candidate must still be registered or promoted, or the alias must still be set."""
-    if config is None:
-        from tasks.config import load_config
-
-        config = load_config()
     model = config.register_.model_name
     entries = read_ledger(model)
     champion = champion_of(entries)

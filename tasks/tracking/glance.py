@@ -11,17 +11,16 @@ import configparser
 import os
 import sqlite3
 import threading
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from tasks.runtime.loopback import is_loopback
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.login import PASSWORD, USERNAME
 from tasks.tracking.model_versions import anchors_of
-from tasks.tracking.sqlite_paths import path_of
+from tasks.tracking.sqlite_paths import open_read_only, path_of
 from tasks.tracking.tags import ANCHORS, RECEIPT_TAG
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def _in_file(path: Path, model: str) -> RegistryState:
     if not path.exists():
         return RegistryState(versions=frozenset())
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=2)) as database:
+        with open_read_only(path) as database:
             return _from_tables(database, model)
     except sqlite3.Error as error:
         return RegistryState(problem=f"{path} cannot be read ({error})")

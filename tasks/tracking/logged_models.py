@@ -13,7 +13,7 @@ from typing import Any
 from tasks.errors import RegistryError
 from tasks.runtime.files import file_digest, files_below
 from tasks.tracking.artifact_paths import local_folder
-from tasks.tracking.connection import RegistryConnection, long_timeout, mlflow_errors, without_warnings
+from tasks.tracking.connection import RegistryConnection, long_timeout, mlflow_errors
 from tasks.tracking.model_versions import Version
 from tasks.tracking.tags import WEIGHTS_MISSING_TAG, WEIGHTS_TAG
 
@@ -152,7 +152,7 @@ class Models(RegistryConnection):
     @contextlib.contextmanager
     def _transfer(self) -> Iterator[None]:
         """For files of any size: errors in one line, no warnings, an hour of patience."""
-        with mlflow_errors(self.uri), without_warnings(), long_timeout():
+        with mlflow_errors(self.uri)(), long_timeout():
             yield
 
     def _local_artifacts(self, source: str) -> Path | None:

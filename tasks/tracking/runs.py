@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.runtime.files import files_below
-from tasks.tracking.connection import RegistryConnection, all_pages, mlflow_errors, without_warnings
+from tasks.tracking.connection import RegistryConnection, all_pages, mlflow_errors
 from tasks.tracking.run_record import LONGEST_PARAM
 
 METRICS_AT_ONCE = 1000
@@ -73,7 +73,7 @@ class Runs(RegistryConnection):
 
     def run_files(self, run_id: str, folder: Path) -> dict[str, Path]:
         """Relative path in a run's artifacts → the file, copied below `folder`."""
-        with mlflow_errors(self.uri), without_warnings():
+        with mlflow_errors(self.uri)():
             return files_below(Path(self.client.download_artifacts(run_id, "", str(folder))))
 
     def tag_run(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -126,7 +126,7 @@ class Runs(RegistryConnection):
 
     def download_file(self, run_id: str, name: str, folder: Path) -> Path:
         """A copy of an artifact of a run, below `folder`."""
-        with mlflow_errors(self.uri), without_warnings():
+        with mlflow_errors(self.uri)():
             return Path(self.client.download_artifacts(run_id, name, str(folder)))
 
     def remove_file(self, run_id: str, name: str) -> None:

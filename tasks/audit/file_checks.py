@@ -59,14 +59,19 @@ def tree_problems(
         but: files that were checked already.
         by: where the digest of the listing is recorded.
     """
-    problems = [
-        f"{folder / file.relpath} in DVC's cache has changed ({file.path})"
-        for file in files
-        if file.relpath not in but and not file.is_gone and checked_md5(file.path) != file.current_md5
-    ]
+    problems = file_problems([file for file in files if file.relpath not in but], folder)
     if (digest := folder_hash({file.relpath: file.md5 for file in files})) != recorded:
         problems.append(f"{folder} is {digest}, but {by} has {recorded}")
     return problems
+
+
+def file_problems(files: Iterable[StoredFile], path: Path) -> list[str]:
+    """Files of an output whose bytes in DVC's cache have changed."""
+    return [
+        f"{path / file.relpath} in DVC's cache has changed ({file.path})"
+        for file in files
+        if not file.is_gone and checked_md5(file.path) != file.current_md5
+    ]
 
 
 def checked_md5(path: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tasks.audit.subject import Link, Subject, link
 from tasks.model_store.ledger_chain import NO_LEDGER, Claim, claims_of, receipt_of
 from tasks.model_store.ledger_check import findings
-from tasks.model_store.ledger_entries import Entry, budget_of, champion_of, counts_all, version_label
+from tasks.model_store.ledger_entries import Entry, budget_of, champion_version, counts_all, version_label
 from tasks.model_store.ledger_rules import Finding, receipt_findings
 from tasks.model_store.ledger_witnesses import registry_findings, untagged
 from tasks.runtime.plurals import count_of
@@ -34,8 +34,7 @@ def check_ledger(subject: Subject) -> Link:
 
 def check_alias(subject: Subject) -> Link:
     """The alias `champion` must point at the champion in the ledger."""
-    champion = champion_of([node.entry for node in subject.chain])
-    serving = champion.version if champion else None
+    serving = champion_version([node.entry for node in subject.chain])
     alias = subject.registry.alias("champion")
     expected = version_label(serving)
     detail = (

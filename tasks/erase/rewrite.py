@@ -30,13 +30,17 @@ EMPTIED: dict[Kind, dict[str, str | None]] = {
     "quarantine": {"record": "", "value": None},
 }
 """Kind of file → the values that its columns get in the rows to erase."""
-MAGIC = b"PAR1"
+
+
+def is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def has_text(path: Path, plan: Plan) -> bool:
     """Whether a parquet file has text of the rows; False for any other file."""
     try:
-        if path.open("rb").read(4) != MAGIC:
+        if not is_parquet(path):
             return False
         with pq.ParquetFile(path) as file:
             names = set(file.schema_arrow.names)

@@ -31,8 +31,9 @@ class VersionRecord:
 def versions_in_git(model: str) -> dict[int, VersionRecord]:
     """Number → version, for every version with a verdict or a commit."""
     judgements: dict[int, Entry] = {}
-    anchors: dict[int, dict[str, str]] = {}
-    """Version → the tags that name its ledger entries: the verdict, and the newest entry that put it into service."""
+    anchors: dict[
+        int, dict[str, str]
+    ] = {}  # the tags that name the verdict, and the newest entry that put it into service
     for node in read_verified(model):
         entry = node.entry
         anchors.setdefault(entry.version, {})[JUDGED_TAG if entry.kind == "judged" else LEDGER_TAG] = node.commit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.model_store.ledger import Entry, champion_of, is_mirrored, read_ledger
+from tasks.model_store.ledger import Entry, champion_of, champion_version, is_mirrored, read_ledger
 from tasks.runtime.files import content_digest, read_object
 from tasks.vcs import dvc_outputs
 
@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
 
-def pending(config: PipelineConfig) -> bool:
+def pending(config: PipelineConfig | None = None) -> bool:
     """Whether the candidate must still be registered or promoted, or the alias must still be set."""
+    if config is None:
+        from tasks.config import load_config
+
+        config = load_config()
     model = config.register_.model_name
     entries = read_ledger(model)
     champion = champion_of(entries)
@@ -38,7 +42,5 @@ def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:
 
 def _may_still_be_promoted(entry: Entry, entries: list[Entry], verdict: dict[str, Any]) -> bool:
     """Not if it was promoted before, nor if another champion serves than the one it was judged against."""
-    champion = champion_of(entries)
     was_promoted = any(e.kind == "promoted" and e.version == entry.version for e in entries)
-    serving = champion.version if champion else None
-    return not was_promoted and serving == verdict.get("champion_version")
+    return not was_promoted and champion_version(entries) == verdict.get("champion_version")

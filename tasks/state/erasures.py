@@ -43,10 +43,10 @@ def read_erasures(path: Path = paths.ERASURES) -> list[Erasure]:
     return read_log(path, Erasure, "an erasure", f"Restore it: git checkout {path}")
 
 
-def record_erasure(erasure: Erasure, path: Path = paths.ERASURES) -> None:
+def record_erasure(erasure: Erasure) -> None:
     """Appends it, unless it is recorded already."""
-    if erasure not in read_erasures(path):
-        append_line(path, asdict(erasure))
+    if erasure not in read_erasures():
+        append_line(paths.ERASURES, asdict(erasure))
 
 
 def replacements(erasures: list[Erasure]) -> dict[str, Erasure]:

@@ -49,5 +49,5 @@ def read_manifest(path: Path = paths.MANIFEST) -> list[Batch]:
         ) from error
 
 
-def write_manifest(batches: list[Batch], path: Path = paths.MANIFEST) -> None:
-    write_json(path, {"batches": [asdict(batch) for batch in batches]})
+def write_manifest(batches: list[Batch]) -> None:
+    write_json(paths.MANIFEST, {"batches": [asdict(batch) for batch in batches]})

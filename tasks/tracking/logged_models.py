@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from warnings import catch_warnings
 
 from tasks.errors import RegistryError
 from tasks.runtime.files import file_digest, files_below
@@ -152,7 +153,7 @@ class Models(RegistryConnection):
     @contextlib.contextmanager
     def _transfer(self) -> Iterator[None]:
         """For files of any size: errors in one line, no warnings, an hour of patience."""
-        with mlflow_errors(self.uri)(), long_timeout():
+        with mlflow_errors(self.uri), catch_warnings(action="ignore"), long_timeout():
             yield
 
     def _local_artifacts(self, source: str) -> Path | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 from tasks.runtime.files import files_below
 from tasks.tracking.connection import RegistryConnection, all_pages, mlflow_errors
@@ -73,7 +74,7 @@ class Runs(RegistryConnection):
 
     def run_files(self, run_id: str, folder: Path) -> dict[str, Path]:
         """Relative path in a run's artifacts → the file, copied below `folder`."""
-        with mlflow_errors(self.uri)():
+        with mlflow_errors(self.uri), catch_warnings(action="ignore"):
             return files_below(Path(self.client.download_artifacts(run_id, "", str(folder))))
 
     def tag_run(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -126,7 +127,7 @@ class Runs(RegistryConnection):
 
     def download_file(self, run_id: str, name: str, folder: Path) -> Path:
         """A copy of an artifact of a run, below `folder`."""
-        with mlflow_errors(self.uri)():
+        with mlflow_errors(self.uri), catch_warnings(action="ignore"):
             return Path(self.client.download_artifacts(run_id, name, str(folder)))
 
     def remove_file(self, run_id: str, name: str) -> None:

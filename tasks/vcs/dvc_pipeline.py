@@ -57,9 +57,9 @@ def reproduce(stage: str) -> bool:
     return bool(ran)
 
 
-def changed_stages(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:
+def changed_stages() -> dict[str, list[str]]:
     """Each stage (and .dvc file) that is out of date, and its changes, such as `data/raw (modified)`."""
-    return _changes_by_stage(with_repo(lambda repo: repo.status(), "dvc status"), ignoring)
+    return _changes_by_stage(with_repo(lambda repo: repo.status(), "dvc status"), ignoring=frozenset())
 
 
 def changed_inputs(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:

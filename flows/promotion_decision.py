@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flows.outcome import Outcome
 from tasks import paths
 from tasks.config import PipelineConfig
-from tasks.model_store.ledger import champion_of, read_ledger
+from tasks.model_store.ledger import champion_version, read_ledger
 from tasks.runtime.files import read_json
 from tasks.state.round import read_round
 
@@ -41,5 +41,4 @@ def deliver(config: PipelineConfig, registered: Registration) -> Outcome:
 
 def serving_version(config: PipelineConfig) -> int | None:
     """The champion's version, from the ledger."""
-    champion = champion_of(read_ledger(config.register_.model_name))
-    return champion.version if champion else None
+    return champion_version(read_ledger(config.register_.model_name))

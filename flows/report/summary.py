@@ -172,8 +172,7 @@ def _version_of(entries: list[Entry], verdict: Any) -> int | None:
 
 
 def _new_batches(model: str, champion: Entry) -> list[dict[str, Any]]:
-    commit = versions.commit_of(model, champion.version)
-    receipt = versions.receipt_at(commit) if commit else None
+    receipt = versions.version_receipt(model, champion.version)
     if receipt is None:
         return []
     trained = {entry["batch"] for entry in receipt["manifest"]}

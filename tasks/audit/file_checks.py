@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import VersioningError
 from tasks.records.raw_batch import ERASED, batch_id_of, record_digest
+from tasks.records.raw_bytes import folder_hash
 from tasks.runtime.files import file_digest, md5_of
 from tasks.runtime.plurals import count_of
 from tasks.state.erasures import Erasure, erased_digests
@@ -60,20 +59,19 @@ def tree_problems(
         but: files that were checked already.
         by: where the digest of the listing is recorded.
     """
-    problems = [
-        f"{folder / file.relpath} in DVC's cache has changed ({file.path})"
-        for file in files
-        if file.relpath not in but and not file.is_gone and checked_md5(file.path) != file.current_md5
-    ]
+    problems = file_problems([file for file in files if file.relpath not in but], folder)
     if (digest := folder_hash({file.relpath: file.md5 for file in files})) != recorded:
         problems.append(f"{folder} is {digest}, but {by} has {recorded}")
     return problems
 
 
-def folder_hash(files: Mapping[str, str]) -> str:
-    """DVC's hash of a folder, from the md5 of each of its files by relative path."""
-    listing = [{"md5": md5, "relpath": relpath} for relpath, md5 in sorted(files.items())]
-    return f"{hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest()}.dir"
+def file_problems(files: Iterable[StoredFile], path: Path) -> list[str]:
+    """Files of an output whose bytes in DVC's cache have changed."""
+    return [
+        f"{path / file.relpath} in DVC's cache has changed ({file.path})"
+        for file in files
+        if not file.is_gone and checked_md5(file.path) != file.current_md5
+    ]
 
 
 def checked_md5(path: Path) -> str:

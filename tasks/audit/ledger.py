@@ -8,18 +8,16 @@ from collections.abc import Iterator
 from tasks.audit.subject import Link, Subject, link
 from tasks.model_store.ledger_chain import NO_LEDGER, Claim, claims_of, receipt_of
 from tasks.model_store.ledger_check import findings
-from tasks.model_store.ledger_entries import Entry, budget_of, champion_of, counts_all, version_label
+from tasks.model_store.ledger_entries import Entry, budget_of, champion_version, counts_all, version_label
 from tasks.model_store.ledger_rules import Finding, receipt_findings
 from tasks.model_store.ledger_witnesses import registry_findings, untagged
 from tasks.runtime.plurals import count_of
-from tasks.tracking.model_versions import Version, anchors_of
-from tasks.tracking.tags import RECEIPT_TAG
 from tasks.vcs.git_objects import ObjectDamaged
 
 
 def check_ledger(subject: Subject) -> Link:
     """Checks the ledger against receipts, tags, the registry and the entries that this clone has seen."""
-    versions = subject.registry.versions()
+    anchors = subject.registry.anchors()
     result = list(findings(subject.model, subject.chain, subject.refs, subject.objects))
     try:
         claims = claims_of(subject.refs, subject.objects)
@@ -28,18 +26,15 @@ def check_ledger(subject: Subject) -> Link:
     result += untagged(subject.model, subject.chain, subject.refs)
     result += _receipt_checks(subject, claims)
     result += _anchor_of_version(subject, claims)
-    registered = [version.version for version in versions if RECEIPT_TAG in version.tags]
-    anchors = {version.version: anchors_of(version) for version in versions}
-    result += registry_findings(subject.model, subject.chain, registered, anchors)
+    result += registry_findings(subject.model, subject.chain, anchors)
     claim = claims.get(subject.version.version)
-    summary = f"{count_of(len(subject.chain), 'entry', 'entries')}; {_anchored(subject, claims, versions)}"
+    summary = f"{count_of(len(subject.chain), 'entry', 'entries')}; {_anchored(subject, claims, anchors)}"
     return link("ledger", _texts(result), summary, unrecorded=claim is None or claim.head is None)
 
 
 def check_alias(subject: Subject) -> Link:
     """The alias `champion` must point at the champion in the ledger."""
-    champion = champion_of([node.entry for node in subject.chain])
-    serving = champion.version if champion else None
+    serving = champion_version([node.entry for node in subject.chain])
     alias = subject.registry.alias("champion")
     expected = version_label(serving)
     detail = (
@@ -85,11 +80,11 @@ def _anchor_of_version(subject: Subject, claims: dict[int, Claim]) -> Iterator[F
             yield Finding(f"the receipt names the entry {entry[:12]}, its commit {claim.head[:12]}")
 
 
-def _anchored(subject: Subject, claims: dict[int, Claim], versions: list[Version]) -> str:
+def _anchored(subject: Subject, claims: dict[int, Claim], anchors: dict[int, frozenset[str]]) -> str:
     """How many entries are confirmed by receipts, and how many by tags in the registry."""
     positions = {node.commit: number for number, node in enumerate(subject.chain, start=1)}
     by_receipt = max((positions.get(str(claim.head), 0) for claim in claims.values()), default=0)
-    by_registry = max((positions.get(commit, 0) for version in versions for commit in anchors_of(version)), default=0)
+    by_registry = max((positions.get(commit, 0) for commits in anchors.values() for commit in commits), default=0)
     summary = f"the first {by_receipt} anchored by receipts, {by_registry} by the registry"
     if max(by_receipt, by_registry) < len(subject.chain):
         summary += f"; the last {len(subject.chain) - max(by_receipt, by_registry)} by nothing yet"

@@ -38,24 +38,21 @@ def check_receipt(subject: Subject) -> Link:
 
 def check_commit(subject: Subject) -> Link:
     """The registry must name the commit that the tag points at."""
-    registered = subject.version.tags.get(COMMIT_TAG)
+    commit, registered = subject.commit[:12], subject.version.tags.get(COMMIT_TAG)
     if registered != subject.commit:
-        detail = f"the tag points at {subject.commit[:12]}, the registry names {(registered or 'none')[:12]}"
-        return Link("commit", False, detail)
-    parent = next(iter(subject.objects.commit(subject.commit).parents), "none")
-    if parent != subject.receipt["commit"]:
-        detail = f"its parent is {parent[:12]}, but the receipt has {subject.receipt['commit'][:12]}"
-        return Link("commit", False, detail)
-    return Link("commit", True, f"{subject.commit[:12]}, parent {parent[:12]}")
+        return Link("commit", False, f"the tag points at {commit}, the registry names {(registered or 'none')[:12]}")
+    parent, recorded = next(iter(subject.objects.commit(subject.commit).parents), "none"), subject.receipt["commit"]
+    problems = [f"its parent is {parent[:12]}, but the receipt has {recorded[:12]}"] if parent != recorded else []
+    return link("commit", problems, f"{commit}, parent {parent[:12]}")
 
 
 def check_raw(subject: Subject) -> Link:
     """Every raw batch must have the bytes of the manifest, and a name that is the digest of its records."""
     batches = subject.receipt["manifest"]
     stored = {file.relpath: file for file in subject.stored(paths.RAW)}
+    names = [f"{batch['source']}/{batch['batch']}.parquet" for batch in batches]
     problems = []
-    for batch in batches:
-        name = f"{batch['source']}/{batch['batch']}.parquet"
+    for name, batch in zip(names, batches, strict=True):
         copies = [paths.RAW / name] if (paths.RAW / name).exists() else []
         erasure = None
         if name in stored:
@@ -67,12 +64,7 @@ def check_raw(subject: Subject) -> Link:
         if damaged:
             where = "" if damaged == [paths.RAW / name] else f" (in DVC's cache: {damaged[-1]})"
             problems.append(f"{paths.RAW / name} has changed{where}")
-    problems += tree_problems(
-        list(stored.values()),
-        subject.receipt["raw"],
-        paths.RAW,
-        but={f"{b['source']}/{b['batch']}.parquet" for b in batches},
-    )
+    problems += tree_problems(list(stored.values()), subject.receipt["raw"], paths.RAW, but=set(names))
     rows = sum(batch["rows"] for batch in batches)
     summary = f"{count_of(len(batches), 'batch', 'batches')}, {count_of(rows, 'row')}"
     return link("raw batches", problems, summary + erasure_note(stored.values()))
@@ -165,11 +157,9 @@ def check_weights(subject: Subject) -> Link:
             digests[inode] = file_digest(path)
         return digests[inode]
 
-    stored = [file for file in subject.stored(paths.MODEL) if file.relpath.endswith(".safetensors")]
-    if (
-        content_digest([[file.relpath, digest_of(file.path)] for file in sorted(stored, key=lambda f: f.relpath)])
-        != recorded
-    ):
+    in_dvc = (file for file in subject.stored(paths.MODEL) if file.relpath.endswith(".safetensors"))
+    stored = sorted(in_dvc, key=lambda file: file.relpath)
+    if content_digest([[file.relpath, digest_of(file.path)] for file in stored]) != recorded:
         damaged = [file for file in stored if checked_md5(file.path) != file.md5] or stored
         problems += [f"{paths.MODEL / file.relpath} in DVC's cache has changed ({file.path})" for file in damaged]
     expected = {file.relpath: file.md5 for file in stored}

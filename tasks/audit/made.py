@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 from tasks import paths
-from tasks.audit.file_checks import checked_md5, erasure_note, tree_problems
+from tasks.audit.file_checks import erasure_note, file_problems, tree_problems
 from tasks.audit.subject import Link, Subject, link
 from tasks.runtime.plurals import count_of
 from tasks.vcs import dvc_outputs
-from tasks.vcs.dvc_outputs import StoredFile
 
 CHECKED_SEPARATELY = (
     paths.RAW,
@@ -66,29 +65,19 @@ def check_other_outputs(subject: Subject) -> Link:
         if files is None or all(file.is_missing for file in files):
             absent.append(path)
             continue
-        present = [file for file in files if not file.is_missing]
-        checked += len(present)
-        problems += [
-            _changed(Path(path), file)
-            for file in present
-            if not file.is_gone and checked_md5(file.path) != file.current_md5
-        ]
+        missing = {file.relpath for file in files if file.is_missing}
+        checked += len(files) - len(missing)
         if subject.hashes[path].endswith(".dir"):
-            problems += tree_problems(
-                files, subject.hashes[path], Path(path), {f.relpath for f in files}, str(paths.DVC_LOCK)
-            )
+            problems += tree_problems(files, subject.hashes[path], Path(path), missing, by=str(paths.DVC_LOCK))
+        else:
+            problems += file_problems(files, Path(path))
     summary = count_of(checked, "file")
     return link("other outputs", problems, f"{summary}; not in the cache: {', '.join(absent)}" if absent else summary)
 
 
 def _report(subject: Subject, path: Path, key: str) -> list[str]:
-    stored = subject.stored(path)[0]
-    if checked_md5(stored.path) != stored.md5:
-        return [_changed(path, stored)]
-    if json.loads(stored.path.read_bytes()) != subject.receipt[key]:
-        return [f"{path} in DVC's cache is not the receipt's"]
-    return []
-
-
-def _changed(path: Path, file: StoredFile) -> str:
-    return f"{path / file.relpath if file.relpath else path} in DVC's cache has changed ({file.path})"
+    files = subject.stored(path)
+    if problems := file_problems(files, path):
+        return problems
+    is_receipts = json.loads(files[0].path.read_bytes()) == subject.receipt[key]
+    return [] if is_receipts else [f"{path} in DVC's cache is not the receipt's"]

@@ -15,10 +15,10 @@ from typing import Any
 
 from tasks import paths
 from tasks.audit.file_checks import erasure_note
-from tasks.audit.subject import Link, Subject
+from tasks.audit.subject import Link, Subject, link
 from tasks.base.weights_digest import weights_digest
 from tasks.errors import AuditError, DataError
-from tasks.model_store.versions import weights_folder
+from tasks.model_store.versions import initial_weights, weights_folder
 from tasks.vcs import dvc_outputs, git
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,8 @@ def _link_base(base: dict[str, Any], clone: Path) -> None:
 
 
 def _copy_weights(subject: Subject, clone: Path) -> None:
-    """Copies the weights that the trainings need: of the champion they start from, of teachers and reward models."""
-    start, entries = subject.receipt.get("start") or {}, [node.entry for node in subject.chain]
-    digests = [*(start.get("versions") or {}).values()]
-    digests += [start["champion"]["weights_digest"]] if start.get("champion") else []
-    for digest in digests:
+    entries = [node.entry for node in subject.chain]
+    for digest in initial_weights(subject.receipt):
         version = next(entry.version for entry in reversed(entries) if entry.weights_digest == digest)
         folder = weights_folder(subject.model, version, digest)
         shutil.copytree(folder, clone / folder, dirs_exist_ok=True)
@@ -87,10 +84,8 @@ def _threads_of(receipt: dict[str, Any]) -> dict[str, str]:
 def _run(stage: str, clone: Path, threads: dict[str, str]) -> None:
     """Runs one stage with the version's own code: the working directory is first on the path of a process."""
     logger.info(f"rebuild: {stage}")
-    environment = dict(os.environ)
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
-    environment["DVC_NO_ANALYTICS"] = "1"
-    environment |= threads
+    search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": search_path, "DVC_NO_ANALYTICS": "1", **threads}
     command = [sys.executable, "-m", "dvc", "repro", "--quiet", "--single-item", "--no-run-cache", stage]
     result = subprocess.run(command, cwd=clone, env=environment, check=False)
     if result.returncode:
@@ -98,6 +93,5 @@ def _run(stage: str, clone: Path, threads: dict[str, str]) -> None:
 
 
 def _compare(name: str, digest: str, recorded: str) -> Link:
-    if digest == recorded:
-        return Link(name, True, f"{digest[:12]}, as in the receipt")
-    return Link(name, False, f"{digest[:12]}, but the receipt has {recorded[:12]}")
+    problems = [f"{digest[:12]}, but the receipt has {recorded[:12]}"] if digest != recorded else []
+    return link(name, problems, f"{digest[:12]}, as in the receipt")

@@ -53,7 +53,9 @@ def check_registry_files(subject: Subject) -> Link:
             for name, path in subject.registry.model_files(version.source, Path(folder)).items()
             if not name.endswith(".safetensors")  # the weights have a link of their own
         }
-        misplaced = _foreign_location(subject)
+        # loading the version by its number must give the audited files
+        place = subject.registry.foreign_location(version)
+        misplaced = [f"the registry loads v{version.version} from {place}, not from its own model"] if place else []
         if record is None or record["source"] != version.source or RESTORED_TAG in version.tags:
             return _compare_with_dvc(subject, files, misplaced, was_recorded=record is not None)
         recorded = {name: digest for name, digest in record["files"].items() if not name.endswith(".safetensors")}
@@ -61,12 +63,6 @@ def check_registry_files(subject: Subject) -> Link:
     if (tag := version.tags.get(FILES_TAG)) not in (None, files_digest(record)):
         problems.append(f"the registry's tag {FILES_TAG} is {str(tag)[:12]}, {LOGGED} has {files_digest(record)[:12]}")
     return link("registry files", problems, f"{count_of(len(files), 'file')} as they were logged")
-
-
-def _foreign_location(subject: Subject) -> list[str]:
-    """Loading the version by its number must give the audited files."""
-    place = subject.registry.foreign_location(subject.version)
-    return [f"the registry loads v{subject.version.version} from {place}, not from its own model"] if place else []
 
 
 def _compare_with_dvc(subject: Subject, files: dict[str, Path], misplaced: list[str], was_recorded: bool) -> Link:
@@ -81,11 +77,9 @@ def _compare_with_dvc(subject: Subject, files: dict[str, Path], misplaced: list[
     else:
         differences[MLMODEL] = "is not there"
     problems = misplaced + _describe(differences, files)
-    why = (
-        "logged again since, by strop registry rebuild"
-        if was_recorded
-        else "registered before the digests were recorded"
-    )
+    why = "registered before the digests were recorded"
+    if was_recorded:
+        why = "logged again since, by strop registry rebuild"
     summary = f"{why}; {count_of(len(files), 'file')} equivalent to DVC's, except those that only MLflow writes"
     return link("registry files", problems, summary, unrecorded=True)
 
@@ -98,12 +92,9 @@ def check_run(subject: Subject) -> Link:
     problems += ["everything was deleted"] if run.is_deleted else []
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         files = subject.registry.run_files(run_id, Path(folder))
-        for path, expected in (
-            (paths.RECEIPT, receipt),
-            (paths.VERDICT, receipt["verdict"]),
-            (paths.METRICS, receipt["metrics"]),
-        ):
-            problems += _artifact(files.get(path.name), path.name, expected)
+        expected = {paths.RECEIPT: receipt, paths.VERDICT: receipt["verdict"], paths.METRICS: receipt["metrics"]}
+        for path, content in expected.items():
+            problems += _artifact(files.get(path.name), path.name, content)
         problems += _plots(subject, files)
     problems += trial_problems(subject)
     summary = f"{count_of(len(run.params), 'parameter')}, {count_of(len(run.metrics), 'metric')}, {count_of(len(files), 'file')}"

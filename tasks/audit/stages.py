@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Iterator
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.audit.file_checks import folder_hash
 from tasks.audit.subject import Link, Subject, link
+from tasks.records.raw_bytes import folder_hash
 from tasks.runtime.plurals import count_of
 from tasks.vcs.git_objects import LINK
 
@@ -65,12 +66,10 @@ class _Hashes:
         file = self.subject.tree[path]
         if file.mode == LINK:  # DVC reads the target of the link
             target = self.subject.read(path, file).decode("utf-8", "surrogateescape")
-            linked = _joined(PurePosixPath(path).parent, target)
-            return (
-                self._file(linked)
-                if linked in self.subject.tree and linked != path
-                else "a link that points outside of the version"
-            )
+            linked = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+            if linked in self.subject.tree and linked != path:
+                return self._file(linked)
+            return "a link that points outside of the version"
         if file.oid not in self._md5:
             data = self.subject.read(path, file)
             self._md5[file.oid] = hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -78,16 +77,6 @@ class _Hashes:
 
     def _is_ignored(self, relative: str) -> bool:
         return any(fnmatch(part, pattern) for part in relative.split("/") for pattern in self.ignored if pattern)
-
-
-def _joined(folder: PurePosixPath, target: str) -> str:
-    parts: list[str] = list(folder.parts)
-    for part in PurePosixPath(target).parts:
-        if part == ".." and parts:
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return "/".join(parts)
 
 
 def _outputs(subject: Subject, lock: dict[str, Any]) -> dict[str, str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class LocalModel:
     def __init__(self, settings: GeneratorSettings, config: PipelineConfig, seed: int) -> None:
         self.settings, self.config, self.seed = settings, config, seed
+        self.where = f"generator.model {settings.model}"
         self._threads = Threads("build")
 
     def complete(self, prompts: Sequence[str], on_answer: OnAnswer = ignore_answer) -> list[str]:
@@ -44,9 +45,8 @@ class LocalModel:
                 answers[index] = CutOff(text) if answer.is_cut else text
                 on_answer(index, answers[index])
 
-        where = f"generator.model {self.settings.model}"
         memory_fix, nan_fix = "Lower the generator's parallel_requests", "Choose another model"
-        with reported_faults("the model", where=where, memory_fix=memory_fix, nan_fix=nan_fix):
+        with reported_faults("the model", where=self.where, memory_fix=memory_fix, nan_fix=nan_fix):
             self._generate(prompt_ids, keep)
         return answers
 
@@ -73,12 +73,9 @@ class LocalModel:
         if not folder.is_dir():
             folder = self._version_folder()
         if labels_of(folder) is not None:
-            what, where = (
-                "has a classification head, and does not generate text",
-                f"generator.model {self.settings.model}",
-            )
+            what = "has a classification head, and does not generate text"
             fix = "Choose a model that generates text: champion, base, a version's number, or a folder"
-            raise RegistryError(what, where=where, fix=fix)
+            raise RegistryError(what, where=self.where, fix=fix)
         tokenizer = load_tokenizer(folder)
         return load_trained(folder, record, precision), tokenizer, Prompts(tokenizer, thinks_by_training(folder))
 
@@ -97,7 +94,7 @@ class LocalModel:
         entry = version_named(entries, name)
         if entry is None:
             fix = "Set champion, base, a version's number (strop history), or a folder with a model"
-            raise RegistryError("no such model", where=f"generator.model {name}", fix=fix)
+            raise RegistryError("no such model", where=self.where, fix=fix)
         return weights_folder(self.config.register_.model_name, entry.version, entry.weights_digest)
 
     def _generate(self, prompts: list[list[int]], keep: Callable[[dict[int, Answer]], None]) -> None:
@@ -128,6 +125,6 @@ class LocalModel:
         if positions is not None and longest_prompt >= positions:
             raise DataError(
                 f"a prompt has {longest_prompt:,} tokens, but the context of the model is {positions:,}",
-                where=f"generator.model {self.settings.model}",
+                where=self.where,
                 fix="Lower `examples`, or choose a model with a longer context",
             )

@@ -22,6 +22,7 @@ from tasks.build.row_collector import RowCollector
 from tasks.build.settings import Recipe
 from tasks.build.write import not_yet_written, source_of, write_rows
 from tasks.errors import ConfigError, DataError, StropError
+from tasks.model_store.ledger import champion_version, read_ledger
 from tasks.runtime.progress import track
 
 if TYPE_CHECKING:
@@ -88,7 +89,6 @@ def _locked() -> Iterator[None]:
     """Prevents that two processes write the same files or pay for the same answers."""
     from filelock import FileLock, Timeout
 
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(paths.LOCKS / "build.lock", timeout=0):
             yield
@@ -141,8 +141,14 @@ def _opener(recipe: Recipe, config: PipelineConfig, dry_run: bool, opened: list[
             assert recipe.generator is not None
             settings = recipe.generator
             is_champion = settings.base_url is None and settings.model == "champion"
-            identity = ["generator", *(getattr(settings, name) for name in IDENTITY), recipe.seed]
-            identity.append(_champion_version(config) if is_champion else None)
+            entries = read_ledger(config.register_.model_name) if is_champion else []
+            # another champion gives other answers
+            identity = [
+                "generator",
+                *(getattr(settings, name) for name in IDENTITY),
+                recipe.seed,
+                champion_version(entries),
+            ]
             generator = open_generator(settings, config, recipe.seed)
         opened.append(CachedGenerator(None if dry_run else generator, identity, recipe.name))
         return opened[-1]
@@ -159,14 +165,6 @@ def open_generator(settings: GeneratorSettings, config: PipelineConfig, seed: in
     from tasks.build.local import LocalModel
 
     return LocalModel(settings, config, seed)
-
-
-def _champion_version(config: PipelineConfig) -> int | None:
-    """Another champion gives other answers."""
-    from tasks.model_store.ledger import champion_of, read_ledger
-
-    entry = champion_of(read_ledger(config.register_.model_name))
-    return entry.version if entry else None
 
 
 def _generate(

@@ -65,7 +65,12 @@ def names_any(path: Path, labels: set[str]) -> bool:
     with path.open("rb") as file:
         if file.read(1) not in (b"[", b"{"):
             return False
-    return not labels.isdisjoint(_texts_in(path))
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    values = list(content.values() if isinstance(content, dict) else content)
+    return all(isinstance(value, str) for value in values) and not labels.isdisjoint(values)
 
 
 def _label_files(files: dict[str, str]) -> list[str]:
@@ -86,13 +91,3 @@ def _examples(odb: Any, files: dict[str, str]) -> Iterator[tuple[Any, Any]]:
             ids = files[name.removesuffix("labels.npy") + "ids.npy"]
             indices = np.load(odb.oid_to_path(files[name]), allow_pickle=False)
             yield names[indices], np.load(odb.oid_to_path(ids), allow_pickle=False)
-
-
-def _texts_in(path: Path) -> list[str]:
-    """The texts of a JSON list or object of texts; empty for any other file."""
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        return []
-    values = list(content.values()) if isinstance(content, dict) else content
-    return values if isinstance(values, list) and all(isinstance(value, str) for value in values) else []

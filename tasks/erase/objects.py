@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from tasks import paths
 from tasks.erase.labels import RenderedFiles, label_files_to_remove, names_any
 from tasks.erase.plan import Plan
-from tasks.erase.rewrite import MAGIC, has_text
+from tasks.erase.rewrite import has_text, is_parquet
 from tasks.errors import VersioningError
 from tasks.runtime.progress import track
 from tasks.state.manifest import read_manifest
@@ -116,12 +117,10 @@ def _referenced(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str
     parts = {batch.part for batch in read_manifest() if batch.batch in plan.batches}
     names: dict[str, str] = {}
     by_version: set[str] = set()
-    listings: dict[str, list[tuple[str, str]]] = {}
 
+    @cache
     def files_of(digest: str | None) -> list[tuple[str, str]]:
-        if digest and digest not in listings:
-            listings[digest] = [(file.relpath, file.md5) for file in files_of_hash(odb, digest) or []]
-        return listings[digest] if digest else []
+        return [(file.relpath, file.md5) for file in files_of_hash(odb, digest) or []] if digest else []
 
     has_row: dict[str, bool] = {}
     versions: list[RenderedFiles] = []
@@ -138,12 +137,11 @@ def _referenced(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str
         outputs = {md5: name for path in BY_VERSION for name, md5 in files_of(hashes.get(path.as_posix()))}
         # dataset and rendered rows of one dvc.lock may be from different runs, so both are checked
         # row ids are in ids.npy and in parquet files; test rows and predictions are not in a subfolder
-        with_ids = [
-            md5
+        includes_row = has_row[curated] or any(
+            _may_have_row(odb, md5, plan)
             for md5, name in outputs.items()
             if Path(name).name == IDS or ("/" in name and name.endswith(".parquet"))
-        ]
-        includes_row = has_row[curated] or any(_may_have_row(odb, md5, plan) for md5 in with_ids)
+        )
         rendered = paths.RENDERED.as_posix()
         versions.append(RenderedFiles(dict(files_of(hashes.get(rendered))), includes_row))
         elsewhere |= {md5 for path, digest in hashes.items() if path != rendered for _, md5 in files_of(digest)}
@@ -157,11 +155,8 @@ def _referenced(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str
 
 def _may_have_row(odb: Any, md5: str, plan: Plan) -> bool:
     path = Path(odb.oid_to_path(md5))
-    if not path.exists():
-        return True  # cannot be read: it may be of the row
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) == MAGIC:
-            return has_row_id(path, plan.ids)
+    if not path.exists() or is_parquet(path):
+        return _has_row(path, plan)
     ids = np.load(path, allow_pickle=False)
     return bool(np.isin(ids, np.array([row_id.encode() for row_id in plan.ids], ids.dtype)).any())
 
@@ -195,8 +190,7 @@ def _is_token_array(path: Path) -> bool:
 def _quotes_other_rows(path: Path) -> bool:
     """Whether a parquet file has prompts with texts of rows whose ids it does not have."""
     try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC and not QUOTING.isdisjoint(pq.read_schema(path).names)
+        return is_parquet(path) and not QUOTING.isdisjoint(pq.read_schema(path).names)
     except (OSError, pa.ArrowInvalid):
         return False
 

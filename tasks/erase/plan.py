@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -174,20 +175,9 @@ def _images_of(record: str | None) -> set[str]:
     """sha256 of the images that a raw record references."""
     if record is None or '"sha256":"' not in record:
         return set()
-    images: set[str] = set()
-
-    def visit(value: object) -> None:
-        if isinstance(value, dict):
-            if isinstance(value.get("sha256"), str):
-                images.add(value["sha256"])
-            for item in value.values():
-                visit(item)
-        elif isinstance(value, list):
-            for item in value:
-                visit(item)
-
-    visit(json.loads(record))
-    return images
+    objects: list[dict[str, Any]] = []
+    json.loads(record, object_hook=objects.append)
+    return {item["sha256"] for item in objects if isinstance(item.get("sha256"), str)}
 
 
 def _images_elsewhere(batches: list[Batch], digests: set[str], images: set[str]) -> set[str]:

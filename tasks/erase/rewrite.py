@@ -8,7 +8,6 @@ anything else        rendered rows, predictions: the file is removed
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -25,25 +24,35 @@ TEXTS = frozenset(
     {"input", "output", "prompt", "target", "prediction", "record", "prompt_ids", "chosen_ids", "answer_ids"}
 )
 """Columns with text or its tokens."""
-MAGIC = b"PAR1"
+EMPTIED: dict[Kind, dict[str, str | None]] = {
+    "raw": {"record": None, "raw": None, "error": ERASED},
+    "curated": dict.fromkeys(CLEANED_FIELDS),
+    "quarantine": {"record": "", "value": None},
+}
+"""Kind of file → the values that its columns get in the rows to erase."""
+
+
+def is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def has_text(path: Path, plan: Plan) -> bool:
     """Whether a parquet file has text of the rows; False for any other file."""
     try:
-        if path.open("rb").read(4) != MAGIC:
+        if not is_parquet(path):
             return False
         with pq.ParquetFile(path) as file:
             names = set(file.schema_arrow.names)
             kind = _kind(names)
-            key = "digest" if kind == "raw" else "row_id"
+            key = _key_of(kind)
             if key not in names or not names & TEXTS:
                 return False
             keys = file.read(columns=[key])[key].combine_chunks()
             is_hit = pc.is_in(keys, _keys_to_erase(kind, plan))
             if not pc.any(is_hit).as_py() or kind == "other":
                 return bool(pc.any(is_hit).as_py())
-            columns = ["record", "raw"] if kind == "raw" else [name for name in _texts_of(kind) if name in names]
+            columns = [name for name in EMPTIED[kind] if name in names and name != "error"]
             texts = file.read(columns=columns).filter(is_hit)
     except (OSError, pa.ArrowInvalid):
         return False
@@ -56,14 +65,9 @@ def rewrite(path: Path, target: Path, plan: Plan) -> bool:
         kind = _kind(set(file.schema_arrow.names))
         if kind == "other":
             return False
-        empty: dict[Kind, Callable[[pa.Table, Plan], pa.Table]] = {
-            "raw": _empty_raw,
-            "curated": _empty_curated,
-            "quarantine": _empty_quarantine,
-        }
         with pq.ParquetWriter(target, file.schema_arrow, compression="zstd", store_schema=False) as writer:
             for group in range(file.num_row_groups):
-                writer.write_table(empty[kind](file.read_row_group(group), plan))
+                writer.write_table(_emptied(file.read_row_group(group), kind, plan))
     return True
 
 
@@ -76,8 +80,8 @@ def _kind(names: set[str]) -> Kind:
     return "quarantine" if {"row_id", "reason", "record", "value"} <= names else "other"
 
 
-def _texts_of(kind: Kind) -> list[str]:
-    return list(CLEANED_FIELDS) if kind == "curated" else ["record", "value"]
+def _key_of(kind: Kind) -> str:
+    return "digest" if kind == "raw" else "row_id"
 
 
 def _has_text(column: pa.ChunkedArray) -> bool:
@@ -90,26 +94,11 @@ def _keys_to_erase(kind: Kind, plan: Plan) -> pa.Array:
     return pa.array(plan.digests if kind == "raw" else sorted({*plan.ids, *plan.digests}), pa.string())
 
 
-def _set_where(table: pa.Table, name: str, where: pa.Array, value: str | None) -> pa.Table:
-    position = table.schema.get_field_index(name)
-    column = pc.if_else(where, pa.scalar(value, table[name].type), table[name])
-    return table.set_column(position, table.schema.field(position), column)
-
-
-def _empty_raw(table: pa.Table, plan: Plan) -> pa.Table:
-    where = pc.is_in(table["digest"], _keys_to_erase("raw", plan))
-    for name, value in (("record", None), ("raw", None), ("error", ERASED)):
-        table = _set_where(table, name, where, value)
+def _emptied(table: pa.Table, kind: Kind, plan: Plan) -> pa.Table:
+    """The table with the values of EMPTIED in the rows to erase."""
+    where = pc.is_in(table[_key_of(kind)], _keys_to_erase(kind, plan))
+    for position, field in enumerate(table.schema):
+        if field.name in EMPTIED[kind]:
+            column = pc.if_else(where, pa.scalar(EMPTIED[kind][field.name], field.type), table[field.name])
+            table = table.set_column(position, field, column)
     return table
-
-
-def _empty_curated(table: pa.Table, plan: Plan) -> pa.Table:
-    where = pc.is_in(table["row_id"], _keys_to_erase("curated", plan))
-    for name in (field for field in CLEANED_FIELDS if field in table.schema.names):
-        table = _set_where(table, name, where, None)
-    return table
-
-
-def _empty_quarantine(table: pa.Table, plan: Plan) -> pa.Table:
-    where = pc.is_in(table["row_id"], _keys_to_erase("quarantine", plan))
-    return _set_where(_set_where(table, "record", where, ""), "value", where, None)

@@ -179,11 +179,10 @@ def _replace_in_remote(remote: Any, odb: Any, plan: Plan) -> None:
 
 def _clear_outputs(plan: Plan) -> None:
     """Removes the stages' outputs with these rows from the working tree; the next run makes them again."""
-    shutil.rmtree(paths.RENDERED, ignore_errors=True)
-    shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
+    for folder in (paths.RENDERED, paths.PREDICTIONS, paths.EXPLANATIONS):
+        shutil.rmtree(folder, ignore_errors=True)
     for report in (paths.SUMMARY, paths.REPORT):  # they have answers to test rows
         report.unlink(missing_ok=True)
-    shutil.rmtree(paths.EXPLANATIONS, ignore_errors=True)
     for path in (*paths.QUARANTINE.rglob("*.parquet"), *paths.CURATED.glob("*.parquet")):
         if has_text(path, plan):
             with replacing(path) as temporary:
@@ -192,19 +191,21 @@ def _clear_outputs(plan: Plan) -> None:
 
 def _clear_caches(plan: Plan) -> None:
     """Removes cache entries with one of the rows or batches, and the folder of the last run."""
-    shutil.rmtree(paths.WORK, ignore_errors=True)
     for cache in (paths.VALIDATE_CACHE, paths.CURATE_CACHE):
         for path in list(cache.rglob("*.parquet")):
             if has_row_id(path, [*plan.ids, *plan.digests]):
                 shutil.rmtree(path.parent, ignore_errors=True)
-    shutil.rmtree(paths.PREDICTION_CACHE, ignore_errors=True)
-    shutil.rmtree(paths.SERVED, ignore_errors=True)  # the log of a server may have prompts
-    shutil.rmtree(paths.CACHE / "build", ignore_errors=True)  # answers of generators may be about them
-    for folder in paths.CACHE.glob("rendering-*"):  # an interrupted rendering
-        shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(paths.SOFT_TARGETS, ignore_errors=True)  # a teacher's most likely tokens nearly are the answers
-    shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
-    for folder in paths.BASES.glob("labels-*"):  # made again when needed
+    folders = (
+        paths.WORK,
+        paths.PREDICTION_CACHE,
+        paths.SERVED,  # the log of a server may have prompts
+        paths.CACHE / "build",  # answers of generators may be about them
+        *paths.CACHE.glob("rendering-*"),  # an interrupted rendering
+        paths.SOFT_TARGETS,  # a teacher's most likely tokens nearly are the answers
+        paths.CHECKPOINTS,
+        *paths.BASES.glob("labels-*"),  # made again when needed
+    )
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     for folder in (paths.GREAT_EXPECTATIONS, paths.DATA_DOCS):
         for path in [*folder.rglob("*")]:

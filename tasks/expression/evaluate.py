@@ -23,11 +23,13 @@ def _divided(left: Any, right: Any) -> Any:
     return np.true_divide(left, np.where(np.equal(right, 0), np.nan, right))
 
 
-COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne,
+Operation = Callable[[Any, Any], Any]
+COMPARE: dict[type[ast.cmpop], tuple[Operation, Operation]] = {
+    ast.Lt: (operator.lt, pc.less), ast.LtE: (operator.le, pc.less_equal), ast.Gt: (operator.gt, pc.greater),
+    ast.GtE: (operator.ge, pc.greater_equal), ast.Eq: (operator.eq, pc.equal), ast.NotEq: (operator.ne, pc.equal),
 }  # fmt: skip
-CALCULATE: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+"""The operations on numbers and on texts; the result of the latter is negated for NotEq."""
+CALCULATE: dict[type[ast.operator], Operation] = {
     ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: _divided,
 }  # fmt: skip
 
@@ -101,15 +103,14 @@ class Evaluator:
 
 
 def _compare(left: Any, op: type[ast.cmpop], right: Any) -> Any:
+    compare, compare_texts = COMPARE[op]
     if isinstance(left, str) and isinstance(right, str):
-        return COMPARE[op](left, right)
+        return compare(left, right)
     if not (isinstance(left, pa.Array) or isinstance(right, pa.Array)):
         is_number = ~(np.isnan(left) | np.isnan(right))
-        return np.logical_and(COMPARE[op](left, right), is_number)
-    names = {ast.Lt: pc.less, ast.LtE: pc.less_equal, ast.Gt: pc.greater, ast.GtE: pc.greater_equal, ast.Eq: pc.equal}
-    if op is ast.NotEq:
-        return ~truths(pc.equal(left, right))
-    return truths(names[op](left, right))
+        return np.logical_and(compare(left, right), is_number)
+    is_true = truths(compare_texts(left, right))
+    return ~is_true if op is ast.NotEq else is_true
 
 
 def _is_in(value: Any, listed: list[Any]) -> Any:

@@ -11,7 +11,7 @@ from tasks.base.pin import read_base
 from tasks.dataset.forms import unusable_setting
 from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.model_store.ledger import read_ledger, version_named
-from tasks.model_store.versions import commit_of, receipt_at, weights_folder
+from tasks.model_store.versions import commit_of, version_receipt, weights_folder
 from tasks.runtime.files import folder_digest
 from tasks.runtime.run_origin import written_path
 from tasks.state.decisions import Decision, excluded_batches, read_decisions
@@ -135,8 +135,7 @@ def _start_of(champion: Champion, model: str) -> Start:
 
 def receipt_of(model: str, version: int) -> dict[str, Any]:
     """The version's receipt; empty if its commit was not fetched."""
-    commit = commit_of(model, version)
-    return (receipt_at(commit) if commit else None) or {}
+    return version_receipt(model, version) or {}
 
 
 def weights_of(name: str, model: str) -> str:

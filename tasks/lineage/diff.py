@@ -16,6 +16,9 @@ from tasks.records.segmentation import normalise
 from tasks.runtime.files import content_digest
 
 EXAMPLES = 5
+SHOWN = ("row_id", "family", "source", "instruction", "input", "output", "split")
+"""The fields of an example."""
+KEYED = ("index", "split", *CLEANED_FIELDS)
 
 
 @dataclass
@@ -31,10 +34,7 @@ class Changes:
         self.rows += 1
         self.by[row["family"], row["source"]] += 1
         if len(self.examples) < EXAMPLES:
-            shown = {
-                name: row[name] for name in ("row_id", "family", "source", "instruction", "input", "output", "split")
-            }
-            self.examples.append({**shown, **details})
+            self.examples.append({**{name: row[name] for name in SHOWN}, **details})
 
 
 @dataclass
@@ -102,13 +102,10 @@ def _keyed(part: Part | None) -> dict[int, tuple[str, str]]:
     """Index in the batch → split, and a digest of the edited text ("" where it is unchanged)."""
     if part is None:
         return {}
-    rows = part.rows.select(["index", "split", *CLEANED_FIELDS]).to_pylist()
-    edited = {row["index"]: [row[name] for name in CLEANED_FIELDS] for row in rows}
-    digests = {
-        index: content_digest(texts) if any(text is not None for text in texts) else ""
-        for index, texts in edited.items()
-    }
-    return {row["index"]: (row["split"], digests[row["index"]]) for row in rows}
+    keyed = {}
+    for index, split, *edited in zip(*(part.rows[name].to_pylist() for name in KEYED), strict=True):
+        keyed[index] = (split, content_digest(edited) if any(text is not None for text in edited) else "")
+    return keyed
 
 
 def _texts(part: Part | None, indices: Iterable[int]) -> list[dict[str, Any]]:

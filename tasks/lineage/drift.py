@@ -131,9 +131,8 @@ def _drift(family: str, what: str, old: Counter[str], new: Counter[str]) -> Drif
     p, q = _shares(old, bins), _shares(new, bins)
     psi = float(np.sum((q - p) * np.log(q / p)))
     js = _divergence(p, q)
-    quantile = 2 * float(
-        gammaincinv(max(len(bins) - 1, 1) / 2, CHANCE)
-    )  # of chi-squared; scipy.stats takes a second to import
+    # of chi-squared; scipy.stats takes a second to import
+    quantile = 2 * float(gammaincinv(max(len(bins) - 1, 1) / 2, CHANCE))
     chance = (1 / max(old.total(), 1) + 1 / max(new.total(), 1)) * quantile
     shares = _rounded_shares(old, bins), _rounded_shares(new, bins)
     return Drift(family, what, round(psi, 4), round(js, 4), round(chance, 4), *shares)

@@ -18,7 +18,7 @@ from tasks.lineage.drift import compare, profile
 from tasks.lineage.drift_plot import draw_drift
 from tasks.lineage.sample import draw_sample
 from tasks.lineage.version_data import NOW, commit_at, parts_of
-from tasks.model_store.ledger import champion_of, read_ledger
+from tasks.model_store.ledger import champion_version, read_ledger
 from tasks.runtime.files import content_digest, read_json, read_object, write_json
 from tasks.state.data_drift import report_digests
 from tasks.state.round import read_round
@@ -35,8 +35,8 @@ NO_CHAMPION, SAME_DATA, MEASURED, NOT_MEASURED = "no champion", "same data", "me
 
 def champion_name(model: str) -> str | None:
     """The version that serves, as `v3`."""
-    champion = champion_of(read_ledger(model))
-    return f"v{champion.version}" if champion else None
+    version = champion_version(read_ledger(model))
+    return f"v{version}" if version else None
 
 
 def report_drift(model: str, first: str, second: str = NOW) -> tuple[dict[str, Any], Path]:

@@ -110,13 +110,10 @@ def find_row(start: str) -> tuple[str, dict[str, set[int]]]:
     if (erased := _erased(start)) and not _has_text(matches.get(erased, {})):
         return erased, {}
     if len(matches) != 1:
-        what = (
-            "no row's id begins so"
-            if not matches
-            else f"{len(matches)} rows' ids begin so: {', '.join(sorted(matches)[:3])}"
-        )
-        fix = _like(start) if not matches else "Give more of it"
-        raise DataError(what, where=start, fix=fix)
+        if not matches:
+            raise DataError("no row's id begins so", where=start, fix=_like(start))
+        what = f"{len(matches)} rows' ids begin so: {', '.join(sorted(matches)[:3])}"
+        raise DataError(what, where=start, fix="Give more of it")
     return next(iter(matches.items()))
 
 

@@ -28,6 +28,9 @@ MOST_BYTES = 12_000_000
 LEAST_ROWS = 1_000
 """Minimum per family, whatever the number of families and the length of texts."""
 RECORDS_AT_ONCE = 16_384
+NAMES, NUMBERS = ("row_id", "family", "batch"), ("index", "ordinal")
+SCHEMA = pa.schema([*((n, pa.string()) for n in NAMES), *((n, pa.int64()) for n in NUMBERS), ("bytes", pa.float64())])
+"""A training row for the ranking; `bytes`: the mean record size of its batch."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ def _rows_per_family(families: int, bytes_a_record: float) -> int:
 
 
 def _training_rows(parts: Mapping[str, Part]) -> pa.Table:
-    """One line per training row: the columns for the ranking, and the mean record size of its batch."""
-    tables = [_empty()]
+    """The training rows, as SCHEMA."""
+    tables = [SCHEMA.empty_table()]
     for name, part in parts.items():
         rows = part.rows.filter(pc.equal(part.rows["split"], "train"))
         with pq.ParquetFile(part.raw) as file:
@@ -81,14 +84,8 @@ def _training_rows(parts: Mapping[str, Part]) -> pa.Table:
         same = {"batch": pa.scalar(name), "ordinal": pa.scalar(part.batch.ordinal), "bytes": pa.scalar(bytes_a_record)}
         columns = {"row_id": rows["row_id"], "index": rows["index"], "family": families}
         columns |= {column: pa.repeat(value, rows.num_rows) for column, value in same.items()}
-        tables.append(pa.table(columns).select(tables[0].schema.names))
+        tables.append(pa.table(columns).select(SCHEMA.names))
     return pa.concat_tables(tables)
-
-
-def _empty() -> pa.Table:
-    text, number = pa.string(), pa.int64()
-    schema = pa.schema([("row_id", text), ("index", number), ("family", text), ("batch", text), ("ordinal", number)])
-    return schema.append(pa.field("bytes", pa.float64())).empty_table()
 
 
 def _bytes_a_record(metadata: Any) -> float:

@@ -15,7 +15,7 @@ from tasks.dataset.read import CHANGES, read_parts, rows_of
 from tasks.dataset.rendered import LEFT_OUT, read_left_out
 from tasks.errors import DataError, VersioningError
 from tasks.model_store.ledger import read_ledger
-from tasks.model_store.versions import commit_of, receipt_at
+from tasks.model_store.versions import commit_of, initial_weights, version_receipt
 from tasks.records.row import CHANGE_SCHEMA, CURATED_SCHEMA
 from tasks.state.manifest import Batch, read_manifest
 from tasks.vcs import git
@@ -41,15 +41,9 @@ def registered_versions(model: str) -> list[int]:
 
 def ancestors_of(model: str, version: int) -> list[int]:
     """The earlier versions that a training used: the champion it started from, teachers, reward models."""
-    commit = commit_of(model, version)
-    start = ((receipt_at(commit) if commit else None) or {}).get("start") or {}
-    digests = set((start.get("versions") or {}).values())
-    if start.get("champion"):
-        digests.add(start["champion"]["weights_digest"])
-    entries = read_ledger(model)
-    return sorted(
-        {e.version for e in entries if e.kind == "judged" and e.weights_digest in digests and e.version < version}
-    )
+    digests = initial_weights(version_receipt(model, version) or {})
+    judged = (entry for entry in read_ledger(model) if entry.kind == "judged" and entry.version < version)
+    return sorted({entry.version for entry in judged if entry.weights_digest in digests})
 
 
 def parts_of(model: str, version: str) -> dict[str, Part]:

@@ -26,6 +26,7 @@ from tasks.model_store.ledger_entries import Kind as Kind
 from tasks.model_store.ledger_entries import aliases_of as aliases_of
 from tasks.model_store.ledger_entries import budget_of as budget_of
 from tasks.model_store.ledger_entries import champion_of as champion_of
+from tasks.model_store.ledger_entries import champion_version as champion_version
 from tasks.model_store.ledger_entries import champions_of as champions_of
 from tasks.model_store.ledger_entries import counts_all as counts_all
 from tasks.model_store.ledger_entries import judgement_of as judgement_of

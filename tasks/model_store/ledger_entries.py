@@ -63,6 +63,12 @@ def champion_of(entries: list[Entry]) -> Entry | None:
     return champions[-1] if champions else None
 
 
+def champion_version(entries: list[Entry]) -> int | None:
+    """The version in service."""
+    champion = champion_of(entries)
+    return champion.version if champion else None
+
+
 def champions_of(entries: list[Entry]) -> list[Entry]:
     """The model in service and the earlier ones that a rollback can return to, the newest last."""
     champions: list[Entry] = []

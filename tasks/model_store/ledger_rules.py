@@ -6,7 +6,7 @@ for finding in order_findings(chain): ...    # one finding per violated rule
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from tasks import paths
@@ -24,17 +24,7 @@ from tasks.model_store.ledger_entries import INTO_SERVICE, Entry, champions_of
 from tasks.runtime.files import content_digest
 from tasks.vcs.git_objects import Objects
 
-VERSION_FIELDS = (
-    "weights_digest",
-    "receipt",
-    "verdict",
-    "dataset",
-    "passed",
-    "test_epoch",
-    "test_rows",
-    "commit",
-    "outcome",
-)
+VERSION_FIELDS = [field.name for field in fields(Entry) if field.name not in ("kind", "version", "who", "when", "why")]
 """The fields that must be equal in every entry of a version."""
 
 
@@ -141,12 +131,9 @@ def first_difference(model: str, chain: list[ChainNode], head: str, objects: Obj
         if entry.commit != expected.commit:
             ours, theirs = asdict(entry.entry), asdict(expected.entry)
             names = [name for name in ours if ours[name] != theirs[name]]
-            is_same = not {"kind", "version"} & set(names)
-            return (
-                f": {entry} has another {', '.join(names) or 'commit'} than {expected}"
-                if is_same
-                else (f": {entry} is in the place of {expected}")
-            )
+            if {"kind", "version"} & set(names):
+                return f": {entry} is in the place of {expected}"
+            return f": {entry} has another {', '.join(names) or 'commit'} than {expected}"
     return ""
 
 

@@ -92,16 +92,13 @@ def _untagged(model: str, node: ChainNode) -> Finding:
     return Finding(f"its entry {node} is about a version whose tag {tag} is not here", f"{FETCH}{again}")
 
 
-def registry_findings(
-    model: str, chain: list[ChainNode], registered: Collection[int], anchors: Mapping[int, Collection[str]]
-) -> Iterator[Finding]:
+def registry_findings(model: str, chain: list[ChainNode], anchors: Mapping[int, Collection[str]]) -> Iterator[Finding]:
     """Compares the ledger with the registry: a version's tags name its verdict and the entry that put it into service.
 
     The tags must be read before the ledger: they are set after an entry is appended.
 
     Args:
-        registered: the versions that Strop registered there, as far as they are known.
-        anchors: version → the entries that its tags name.
+        anchors: version that Strop registered there, as far as known → the entries that its tags name.
     """
     versions = {node.commit: node.entry.version for node in chain}
     for version, commits in sorted(anchors.items()):
@@ -116,5 +113,5 @@ def registry_findings(
                     f"its entry {commit[:12]} is of v{versions[commit]}, but the registry has it at v{version}"
                 )
     has_read, _ = last_seen_head(model)
-    if registered and not chain and not has_read and not any(anchors.values()):
-        yield Finding(f"is not here, though v{max(registered)} of {model} is registered", FETCH)
+    if anchors and not chain and not has_read and not any(anchors.values()):
+        yield Finding(f"is not here, though v{max(anchors)} of {model} is registered", FETCH)

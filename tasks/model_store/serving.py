@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tasks.model_store.ledger import Entry, champion_of, version_label
+from tasks.model_store.ledger import Entry, champion_of, champion_version, version_label
 from tasks.model_store.ledger_chain import FETCH_COMMAND, ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_witnesses import registry_findings
@@ -65,7 +65,7 @@ class Serving:
 
     @property
     def _version(self) -> int | None:
-        return self.champion.version if self.champion else None
+        return champion_version(self.entries)
 
     @property
     def _is_registered(self) -> bool:
@@ -82,7 +82,7 @@ def read_serving(config: PipelineConfig) -> Serving:
     state = glance(config)  # before the ledger: its tags are set after an entry is appended
     if state.problem is not None:
         return Serving(read_verified(model), state)
-    chain = read_verified(model, lambda chain: registry_findings(model, chain, state.registered, state.anchors))
+    chain = read_verified(model, lambda chain: registry_findings(model, chain, state.anchors))
     serving = Serving(chain, state)
     champion = serving.champion
     # only the alias was requested from a server
@@ -99,8 +99,7 @@ def champion_at(config: PipelineConfig, moment: float) -> int | None:
     """
     entries = [node.entry for node in read_verified(config.register_.model_name)]
     now = datetime.now(UTC).timestamp()
-    champion = champion_of([e for e in entries if not int(moment) < _seconds(e.when) <= now])
-    return champion.version if champion else None
+    return champion_version([e for e in entries if not int(moment) < _seconds(e.when) <= now])
 
 
 def _seconds(when: str) -> float:

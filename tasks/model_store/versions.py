@@ -15,7 +15,7 @@ from typing import Any
 from tasks import paths
 from tasks.base.weights_digest import weights_digest
 from tasks.errors import DataError, VersioningError
-from tasks.runtime.files import link_or_copy, md5_of
+from tasks.runtime.files import files_below, link_or_copy, md5_of
 from tasks.vcs import dvc_outputs, git
 
 
@@ -46,6 +46,19 @@ def receipt_at(commit: str) -> dict[str, Any] | None:
     return receipt
 
 
+def version_receipt(model: str, version: int) -> dict[str, Any] | None:
+    """The receipt of a version; None where its commit does not exist, was removed, or has no receipt."""
+    commit = commit_of(model, version)
+    return receipt_at(commit) if commit else None
+
+
+def initial_weights(receipt: dict[str, Any]) -> list[str]:
+    """Digests of the weights that its trainings used: of teachers and reward models, then of the champion they started from."""
+    start = receipt.get("start") or {}
+    champion = start.get("champion")
+    return [*(start.get("versions") or {}).values(), *([champion["weights_digest"]] if champion else [])]
+
+
 def keep_weights(folder: Path) -> str:
     """Stores a trained model in .strop/models/<digest> by hard links; returns the digest of its weights.
 
@@ -58,9 +71,8 @@ def keep_weights(folder: Path) -> str:
     shutil.rmtree(target, ignore_errors=True)
     temporary = paths.MODELS / f".{digest}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        copy = temporary / file.relative_to(folder)
-        link_or_copy(file, copy)
+    for name, file in files_below(folder).items():
+        link_or_copy(file, temporary / name)
     temporary.replace(target)
     return digest
 
@@ -81,11 +93,9 @@ def weights_folder(model: str, version: int, digest: str) -> Path:
     if _is_intact(paths.MODEL, digest, files):
         keep_weights(paths.MODEL)
         return folder
-    name, fix = (
-        f"{model} v{version}",
-        "Set a DVC remote that has them: dvc remote add --default NAME URL; then git fetch --tags",
-    )
+    name = f"{model} v{version}"
     if commit is None:
+        fix = "Set a DVC remote that has them: dvc remote add --default NAME URL; then git fetch --tags"
         raise VersioningError(f"the weights of {name} are not on this disk, and its tag is not in git", fix=fix)
     shutil.rmtree(folder, ignore_errors=True)
     dvc_outputs.fetch_from(commit, paths.MODEL, folder)
@@ -115,8 +125,4 @@ def _files_of(commit: str) -> dict[str, str] | None:
 
 
 def _other_files(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): md5_of(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".safetensors"
-    }
+    return {name: md5_of(path) for name, path in files_below(folder).items() if path.suffix != ".safetensors"}

@@ -30,10 +30,9 @@ from tasks.model_store.ledger import (
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_witnesses import registry_findings
-from tasks.model_store.versions import commit_of, receipt_at, tag_name
-from tasks.tracking.model_versions import anchors_of
+from tasks.model_store.versions import commit_of, tag_name, version_receipt
 from tasks.tracking.registry import Registry, open_registry
-from tasks.tracking.tags import LEDGER_TAG, PROMOTED_TAG, RECEIPT_TAG
+from tasks.tracking.tags import LEDGER_TAG, PROMOTED_TAG
 from tasks.vcs import git
 
 if TYPE_CHECKING:
@@ -122,7 +121,6 @@ def reconcile(config: PipelineConfig) -> int | None:
 
     model = config.register_.model_name
     registry = open_registry(config)
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "alias.lock"):
         for _ in range(ATTEMPTS):
             chain = read_verified(model)
@@ -173,10 +171,8 @@ def _read_anchored(registry: Registry) -> list[ChainNode]:
     Raises:
         LedgerBroken: it is inconsistent.
     """
-    versions = registry.versions()  # before the ledger: its tags are set after an entry is appended
-    registered = [version.version for version in versions if RECEIPT_TAG in version.tags]
-    anchors = {version.version: anchors_of(version) for version in versions}
-    return read_verified(registry.model, lambda chain: registry_findings(registry.model, chain, registered, anchors))
+    anchors = registry.anchors()  # before the ledger: the tags are set after an entry is appended
+    return read_verified(registry.model, lambda chain: registry_findings(registry.model, chain, anchors))
 
 
 def _require_expected(model: str, serving: int | None, expected: int | None, fix: str) -> None:
@@ -195,8 +191,7 @@ def _require_fair(model: str, entry: Entry, serving: int | None) -> None:
             f"{model} v{entry.version} did not pass the gate: {entry.gate} ({entry.why})",
             fix=f"See the reason: strop history. To promote it anyway: strop promote {entry.version} --force --why REASON",
         )
-    commit = commit_of(model, entry.version)
-    receipt = receipt_at(commit) if commit else None
+    receipt = version_receipt(model, entry.version)
     against = receipt["verdict"].get("champion_version") if receipt else serving
     if against != serving:
         raise RegistryError(

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +103,12 @@ def digest_files() -> Digests:
 
 
 def version_of(files: Digests) -> str:
-    """DVC's hash of the folder."""
-    listing = [{"md5": files[name][0], "relpath": name} for name in sorted(files)]
+    return folder_hash({name: md5 for name, (md5, _) in files.items()})
+
+
+def folder_hash(files: Mapping[str, str]) -> str:
+    """DVC's hash of a folder, from the md5 of each of its files by relative path."""
+    listing = [{"md5": md5, "relpath": name} for name, md5 in sorted(files.items())]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 

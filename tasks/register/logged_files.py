@@ -16,6 +16,7 @@ from tasks.model_store.logged_files import (
     files_digest,
 )
 from tasks.model_store.versions import commit_of
+from tasks.runtime.files import files_below
 from tasks.tracking.registry import Registry
 from tasks.tracking.tags import FILES_TAG
 from tasks.vcs import git
@@ -36,7 +37,7 @@ def reusable_model(registry: Registry, weights: str, folder: Path | None) -> str
         with TemporaryDirectory(prefix="strop-register-") as scratch:
             files = registry.model_files(source, Path(scratch))
             is_intact = _is_intact(files, weights, _record_of(registry.model, owners, source))
-            is_same = folder is None or not differences_from_trained(_files_below(folder), files)
+            is_same = folder is None or not differences_from_trained(files_below(folder), files)
         if is_intact and is_same:
             return source
         if not is_intact or not owners:
@@ -47,10 +48,6 @@ def reusable_model(registry: Registry, weights: str, folder: Path | None) -> str
 def _is_intact(files: dict[str, Path], weights: str, record: dict[str, str] | None) -> bool:
     digest = digest_of_files([path for name, path in files.items() if name.endswith(".safetensors")])
     return digest == weights and (record is None or not changed_files(record, digests(files)))
-
-
-def _files_below(folder: Path) -> dict[str, Path]:
-    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
 
 def _record_of(model: str, owners: list[int], source: str) -> dict[str, str] | None:

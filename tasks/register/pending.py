@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.model_store.ledger import Entry, champion_of, is_mirrored, read_ledger
+from tasks.model_store.ledger import Entry, champion_of, champion_version, is_mirrored, read_ledger
 from tasks.runtime.files import content_digest, read_object
 from tasks.vcs import dvc_outputs
 
@@ -42,7 +42,5 @@ def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:
 
 def _may_still_be_promoted(entry: Entry, entries: list[Entry], verdict: dict[str, Any]) -> bool:
     """Not if it was promoted or rejected before, nor if another champion serves than the one it was judged against."""
-    champion = champion_of(entries)
     was_decided = any(e.kind != "judged" and e.version == entry.version for e in entries)
-    serving = champion.version if champion else None
-    return not was_decided and serving == verdict.get("champion_version")
+    return not was_decided and champion_version(entries) == verdict.get("champion_version")

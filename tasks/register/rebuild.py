@@ -59,7 +59,6 @@ def rebuild(config: PipelineConfig, replace: bool = False) -> RebuildResult:
     from filelock import FileLock
 
     git.require_repository()
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "register.lock"):
         model = config.register_.model_name
         versions = versions_in_git(model)

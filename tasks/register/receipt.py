@@ -21,7 +21,7 @@ from tasks.base.pin import read_base
 from tasks.base.weights_digest import weights_digest
 from tasks.errors import DataError
 from tasks.model_store.ledger import head_of, read_ledger
-from tasks.model_store.versions import commit_of, receipt_at
+from tasks.model_store.versions import version_receipt
 from tasks.runtime.files import canonical_json, damage_reason, file_digest, read_json, write_json
 from tasks.runtime.plugins import loaded_plugins
 from tasks.runtime.redaction.known import redact_values
@@ -81,8 +81,7 @@ def _earlier_receipt(model: str, identity: dict[str, Any]) -> dict[str, Any] | N
         candidates.append(read_json(paths.RECEIPT))
     for entry in reversed(read_ledger(model)):
         if entry.kind == "judged" and entry.weights_digest == identity["weights"]:
-            commit = commit_of(model, entry.version)
-            candidates += [receipt_at(commit)] if commit else []
+            candidates.append(version_receipt(model, entry.version))
     return next((r for r in candidates if r and all(r.get(key) == identity[key] for key in IDENTITY)), None)
 
 

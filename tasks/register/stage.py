@@ -35,7 +35,7 @@ from tasks.register.logged_files import files_tag, reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import obtain_receipt
 from tasks.runtime.files import content_digest, write_json
-from tasks.state.verdict import outcome_of
+from tasks.state.verdict import failed_checks, outcome_of
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, RECEIPT_TAG, facts_of, version_tags
 from tasks.vcs import dvc_pipeline, git
@@ -70,7 +70,6 @@ def run(config: PipelineConfig) -> Registration:
 
     git.require_repository()
     dvc_pipeline.require_private_secrets()
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "register.lock"):
         return _register(config)
 
@@ -166,9 +165,7 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
 
 def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry:
     verdict = receipt["verdict"]
-    failed = [
-        check["name"] for check in verdict["checks"] if check["passed"] is False and check.get("tier") != "advisory"
-    ]
+    failed = [check["name"] for check in failed_checks(verdict)]
     return Entry(
         kind="judged",
         version=number,

@@ -45,10 +45,14 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def files_below(folder: Path) -> dict[str, Path]:
+    """Relative path → file, of every file below `folder`, in order."""
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def folder_digest(folder: Path) -> str:
     """sha256 over the relative names and digests of every file below `folder`, in name order."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return content_digest([[p.relative_to(folder).as_posix(), file_digest(p)] for p in files])
+    return content_digest([[name, file_digest(path)] for name, path in files_below(folder).items()])
 
 
 def file_state(path: str | Path, follow_symlinks: bool = True) -> tuple[int, int, int, int] | None:
@@ -198,12 +202,14 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Appends one JSON line and flushes it to disk; an incomplete last line from a crash is ended first."""
     append_lines(path, [value])
 
 
 def append_lines(path: Path, values: list[Any]) -> None:
-    """As append_line, for many lines in one write. If the write fails (the disk is full), the log is unchanged."""
+    """Appends JSON lines in one write, flushed to disk; an incomplete last line from a crash is ended first.
+
+    If the write fails (the disk is full), the log is unchanged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = b"".join(canonical_json(value).encode() + b"\n" for value in values)
     with path.open("a+b", buffering=0) as file:  # a buffer would be written again when the file is closed

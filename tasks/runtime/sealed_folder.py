@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.runtime.files import file_digest, new_folder, write_json
+from tasks.runtime.files import file_digest, files_below, new_folder, write_json
 
 SEAL = "complete"
 """The file with the list: a folder without it is incomplete."""
@@ -24,9 +24,8 @@ SEAL = "complete"
 
 def seal(folder: Path) -> None:
     """Writes the list of all files below the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
-    listed = {path.relative_to(folder).as_posix(): [*_stat(str(path)), file_digest(path)] for path in files}
-    write_json(folder / SEAL, listed)
+    files = {name: path for name, path in files_below(folder).items() if path.name != SEAL}
+    write_json(folder / SEAL, {name: [*_stat(str(path)), file_digest(path)] for name, path in files.items()})
 
 
 @contextmanager
@@ -80,8 +79,8 @@ def damage_of(folder: Path, *, trusts_times: bool = False) -> str:
             return f"{name} has changed since it was written"
     if trusts_times:
         return ""
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SEAL}
-    return f"{min(present - known.keys())} does not belong to it" if present - known.keys() else ""
+    others = files_below(folder).keys() - known.keys() - {SEAL}
+    return f"{min(others)} does not belong to it" if others else ""
 
 
 def _read(path: str) -> bytes:

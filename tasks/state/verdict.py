@@ -14,6 +14,11 @@ def outcome_of(verdict: Mapping[str, Any]) -> str:
     return str(verdict.get("outcome") or ("passed" if verdict["passed"] else "refused"))
 
 
+def failed_checks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The checks that did not pass and count."""
+    return [check for check in verdict["checks"] if check["passed"] is False and check.get("tier") != "advisory"]
+
+
 def rows_needed_text(rows: int | None) -> str:
     """`, about 120 more test rows would decide`; "" for None."""
     if rows is None:

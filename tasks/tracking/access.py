@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from tasks.errors import RegistryError
 from tasks.runtime.redaction.text import without_credentials
@@ -15,7 +13,7 @@ from tasks.tracking.connection import refusal, require_reachable
 from tasks.tracking.glance import request
 from tasks.tracking.login import has_login
 from tasks.tracking.registry import deleted_experiment, tracking_login, tracking_uri
-from tasks.tracking.sqlite_paths import file_error, path_of
+from tasks.tracking.sqlite_paths import file_error, open_read_only, path_of
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -51,7 +49,7 @@ def _require_file(path: Path) -> None:
     if existing != path:
         return
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=2)) as database:
+        with open_read_only(path) as database:
             database.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
     except sqlite3.Error as error:
         message = str(error)

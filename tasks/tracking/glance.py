@@ -11,17 +11,16 @@ import configparser
 import os
 import sqlite3
 import threading
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from tasks.runtime.loopback import is_loopback
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.login import PASSWORD, USERNAME
 from tasks.tracking.model_versions import anchors_of
-from tasks.tracking.sqlite_paths import path_of
+from tasks.tracking.sqlite_paths import open_read_only, path_of
 from tasks.tracking.tags import ANCHORS, RECEIPT_TAG
 
 if TYPE_CHECKING:
@@ -43,10 +42,8 @@ class RegistryState:
     """The alias points at a version that was deleted."""
     versions: frozenset[int] | None = None
     """The registered versions; None where only the alias was requested."""
-    registered: frozenset[int] = frozenset()
-    """The versions that Strop registered, as far as they are known."""
     anchors: dict[int, frozenset[str]] = field(default_factory=dict)
-    """Version → the ledger entries that its tags name."""
+    """Version that Strop registered, as far as known → the ledger entries that its tags name."""
     problem: str | None = None
     """Why the registry could not be read; None where it was."""
 
@@ -78,7 +75,7 @@ def _in_file(path: Path, model: str) -> RegistryState:
     if not path.exists():
         return RegistryState(versions=frozenset())
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=2)) as database:
+        with open_read_only(path) as database:
             return _from_tables(database, model)
     except sqlite3.Error as error:
         return RegistryState(problem=f"{path} cannot be read ({error})")
@@ -94,18 +91,21 @@ def _from_tables(database: sqlite3.Connection, model: str) -> RegistryState:
     rows = database.execute(
         "SELECT version FROM model_versions WHERE name = ? AND current_stage != ?", (model, DELETED)
     )
-    versions = frozenset(int(version) for (version,) in rows)
+    versions = {int(version) for (version,) in rows}
     tags = database.execute(
         "SELECT version, key, value FROM model_version_tags WHERE name = ? AND key IN (?, ?, ?)",
         (model, RECEIPT_TAG, *ANCHORS),
-    ).fetchall()
-    of_versions = [(int(version), key, str(value)) for version, key, value in tags if int(version) in versions]
-    anchors = {
-        number: frozenset(value for version, key, value in of_versions if version == number and key in ANCHORS)
-        for number in {version for version, _, _ in of_versions}
-    }
-    alias = int(aliases[0][0]) if aliases else None
-    return RegistryState(alias, alias is not None and alias not in versions, versions, frozenset(anchors), anchors)
+    )
+    tags_of: dict[int, dict[str, str]] = {number: {} for number in versions}
+    for version, key, value in tags:
+        if int(version) in tags_of:
+            tags_of[int(version)][key] = str(value)
+    return _state(int(aliases[0][0]) if aliases else None, tags_of)
+
+
+def _state(alias: int | None, tags_of: dict[int, dict[str, str]]) -> RegistryState:
+    """The state of a registry whose versions are all known, with these tags."""
+    return RegistryState(alias, alias not in (None, *tags_of), frozenset(tags_of), anchors_of(tags_of))
 
 
 def has_version(config: PipelineConfig, number: int) -> bool | None:
@@ -156,10 +156,7 @@ def _from_response(response: Any, uri: str) -> RegistryState:
         version = content["model_version"]
         tags = {tag["key"]: tag["value"] for tag in version.get("tags", ())}
         number = int(version["version"])
-        registered = frozenset({number} if RECEIPT_TAG in tags else ())
-        return RegistryState(
-            number, registered=registered, anchors={number: frozenset(tags[k] for k in ANCHORS if k in tags)}
-        )
+        return RegistryState(number, anchors=anchors_of({number: tags}))
     message = str(content.get("message", ""))
     if response.status_code == 404 and "model version" in message.lower():
         return RegistryState(is_dangling=True)
@@ -199,11 +196,7 @@ def _by_mlflow(config: PipelineConfig) -> RegistryState:
 
     try:
         registry = open_registry(config)
-        versions = registry.versions()
-        alias = registry.alias("champion")
+        tags_of = {version.version: version.tags for version in registry.versions()}
+        return _state(registry.alias("champion"), tags_of)
     except RegistryError as error:
         return RegistryState(problem=error.what)
-    numbers = frozenset(version.version for version in versions)
-    registered = frozenset(version.version for version in versions if RECEIPT_TAG in version.tags)
-    anchors = {v.version: anchors_of(v) for v in versions}
-    return RegistryState(alias, alias is not None and alias not in numbers, numbers, registered, anchors)

@@ -56,11 +56,8 @@ def mirror_curves(config: PipelineConfig) -> Iterator[None]:
 
 def read_points(path: Path) -> list[Point]:
     """The points of a curves or events file: every number except the step, by name."""
-    points: list[Point] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            points += points_of(line)
-    return points
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [point for line in lines for point in points_of(line)]
 
 
 def points_of(line: str) -> list[Point]:
@@ -71,11 +68,13 @@ def points_of(line: str) -> list[Point]:
         step = int(event["step"])
     except (ValueError, KeyError, TypeError):
         return []
-    others = {k: v for k, v in event.items() if k not in ("step", "trial", "before")}
-    numbers = {k: v for k, v in others.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     # an earlier training of a sequence also begins at step 1, and has curves of its own
     prefix = f"before-{event['before']}" if "before" in event else "train"
-    return [Point(f"{prefix}/{name}", float(value), step) for name, value in numbers.items()]
+    return [
+        Point(f"{prefix}/{name}", float(value), step)
+        for name, value in event.items()
+        if name not in ("step", "trial", "before") and isinstance(value, int | float) and not isinstance(value, bool)
+    ]
 
 
 def trial_of(line: str) -> int | None:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from warnings import catch_warnings
 
 from tasks.errors import RegistryError
-from tasks.runtime.files import file_digest
+from tasks.runtime.files import file_digest, files_below
 from tasks.tracking.artifact_paths import local_folder
-from tasks.tracking.connection import RegistryConnection, long_timeout, mlflow_errors, without_warnings
+from tasks.tracking.connection import RegistryConnection, long_timeout, mlflow_errors
 from tasks.tracking.model_versions import Version
 from tasks.tracking.tags import WEIGHTS_MISSING_TAG, WEIGHTS_TAG
 
@@ -117,7 +118,7 @@ class Models(RegistryConnection):
             root = self._local_artifacts(source)
             if root is None:
                 root = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
-            return {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+            return files_below(root)
 
     def model_metrics(self, source: str | None) -> list[tuple[str, float]]:
         """The metrics that MLflow copies to a logged model from its run. Empty where the source names no logged model."""
@@ -152,7 +153,7 @@ class Models(RegistryConnection):
     @contextlib.contextmanager
     def _transfer(self) -> Iterator[None]:
         """For files of any size: errors in one line, no warnings, an hour of patience."""
-        with mlflow_errors(self.uri), without_warnings(), long_timeout():
+        with mlflow_errors(self.uri), catch_warnings(action="ignore"), long_timeout():
             yield
 
     def _local_artifacts(self, source: str) -> Path | None:

@@ -24,9 +24,10 @@ class Version:
     """Seconds since 1970."""
 
 
-def anchors_of(version: Version) -> frozenset[str]:
-    """The ledger entries that a version's tags name."""
-    return frozenset(version.tags[key] for key in ANCHORS if key in version.tags)
+def anchors_of(tags_of: Mapping[int, Mapping[str, str]]) -> dict[int, frozenset[str]]:
+    """Version → the ledger entries that its tags name, of every version that Strop registered."""
+    ours = {number: tags for number, tags in tags_of.items() if not tags.keys().isdisjoint((RECEIPT_TAG, *ANCHORS))}
+    return {number: frozenset(tags[key] for key in ANCHORS if key in tags) for number, tags in ours.items()}
 
 
 class Versions(RegistryConnection):
@@ -50,6 +51,10 @@ class Versions(RegistryConnection):
             where=without_credentials(self.uri),
             fix="See: strop history. If the registry was lost, make it again: strop registry rebuild",
         )
+
+    def anchors(self) -> dict[int, frozenset[str]]:
+        """Version that Strop registered → the ledger entries that its tags name."""
+        return anchors_of({version.version: version.tags for version in self.versions()})
 
     def find_version(self, tag: str, value: str) -> Version | None:
         """The oldest version whose tag has that value."""

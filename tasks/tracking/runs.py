@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
-from tasks.tracking.connection import RegistryConnection, all_pages, mlflow_errors, without_warnings
+from tasks.runtime.files import files_below
+from tasks.tracking.connection import RegistryConnection, all_pages, mlflow_errors
 from tasks.tracking.run_record import LONGEST_PARAM
 
 METRICS_AT_ONCE = 1000
@@ -72,9 +74,8 @@ class Runs(RegistryConnection):
 
     def run_files(self, run_id: str, folder: Path) -> dict[str, Path]:
         """Relative path in a run's artifacts → the file, copied below `folder`."""
-        with mlflow_errors(self.uri), without_warnings():
-            root = Path(self.client.download_artifacts(run_id, "", str(folder)))
-            return {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+        with mlflow_errors(self.uri), catch_warnings(action="ignore"):
+            return files_below(Path(self.client.download_artifacts(run_id, "", str(folder))))
 
     def tag_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         with mlflow_errors(self.uri):
@@ -126,7 +127,7 @@ class Runs(RegistryConnection):
 
     def download_file(self, run_id: str, name: str, folder: Path) -> Path:
         """A copy of an artifact of a run, below `folder`."""
-        with mlflow_errors(self.uri), without_warnings():
+        with mlflow_errors(self.uri), catch_warnings(action="ignore"):
             return Path(self.client.download_artifacts(run_id, name, str(folder)))
 
     def remove_file(self, run_id: str, name: str) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from tasks import paths
 from tasks.errors import DiskError, RegistryError, StropError
@@ -22,6 +23,11 @@ LOCK_WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.2
 
 REBUILD = "Make it again from tags, receipts and DVC: strop registry rebuild"
+
+
+def open_read_only(path: Path) -> closing[sqlite3.Connection]:
+    """A context manager with a connection that cannot change the file."""
+    return closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=2))
 
 
 def path_of(uri: str) -> Path | None:

@@ -48,17 +48,13 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
     project = project_of(path)
     folder = project / paths.LOCKS if project else path.resolve().parent
     name = "registry.lock" if project else f".{path.name}.lock"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / name, timeout=PREPARE_SECONDS)
     try:
-        lock.acquire()
+        lock = FileLock(folder / name).acquire(timeout=PREPARE_SECONDS)
     except Timeout as error:
         fix = "End that process, then run again"
         raise RegistryError("another process is still preparing the registry", where=str(path), fix=fix) from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def _upgrade(uri: str, path: Path, version: str | None) -> None:

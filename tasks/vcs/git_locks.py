@@ -60,7 +60,6 @@ def wait_for_lock(lock: Path) -> None:
         raise GitError(f"locked by git (process {pids})", where=str(lock), fix="Wait for it to end, or stop it")
     from filelock import FileLock
 
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
     # else this could remove a lock that another Strop process has just created
     with FileLock(paths.LOCKS / "stale-locks.lock"):
         if file_state(lock) != first:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.state.verdict import MANY_ROWS, outcome_of
+from tasks.state.verdict import MANY_ROWS, failed_checks, outcome_of
 
 Verdict = Mapping[str, Any]
 Check = Mapping[str, Any]
@@ -24,7 +24,7 @@ def sentences(verdict: Verdict) -> list[str]:
     """The result, what it means, and each check that failed."""
     result, reference = outcome_of(verdict), reference_name(verdict)
     rows = f"{verdict['test_rows']:,} test rows"
-    failed = [check for check in verdict["checks"] if check["passed"] is False and check.get("tier") != "advisory"]
+    failed = failed_checks(verdict)
     better = next((check for check in verdict["checks"] if check["name"] == "better"), None)
     only_reported = [check["name"] for check in verdict["checks"] if check["passed"] is False and check not in failed]
     others = f"; checks that are only reported failed: {', '.join(only_reported)}" if only_reported else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -46,7 +47,14 @@ def command_for(check: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | N
     champion = f"v{version}" if outcome_of(verdict) == "passed" else "champion"
     reference = champion if version else "base"
     family = ["--family", check["family"]] if check["family"] else []
-    return shlex.join(["strop", "compare", reference, "candidate", *family, *_rows_of(check)])
+    return " ".join(map(_quoted, ["strop", "compare", reference, "candidate", *family, *_rows_of(check)]))
+
+
+def _quoted(argument: str) -> str:
+    """As a shell needs it. A condition with single quotes is in double ones, unless these would change it: people read it."""
+    if "'" in argument and not re.search(r'["$`\\]|!(?!=)', argument):
+        return f'"{argument}"'
+    return shlex.quote(argument)
 
 
 def _rows_of(check: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,9 +204,9 @@ def test_after_a_promotion_the_former_champion_is_named_by_its_number() -> None:
     ("name", "where", "options"),
     [
         ("not_worse/qa", None, "--show lost"),
-        ("slices/qa/label=世界", "target == '世界'", """--slice 'target == '"'"'世界'"'"'' --show lost"""),
+        ("slices/qa/label=世界", "target == '世界'", "--slice \"target == '世界'\" --show lost"),
         ("slices/qa/freshness=new", None, "--show lost"),
-        ("degenerate/qa", None, """--slice 'degenerate != '"'"''"'"''"""),
+        ("degenerate/qa", None, "--slice \"degenerate != ''\""),
         ("floor/qa", None, "--slice 'score < 1'"),
         ("limits/grounding.qa.unsupported", None, "--slice unsupported"),
     ],
@@ -214,6 +215,15 @@ def test_the_command_of_a_check_selects_its_rows(name: str, where: str | None, o
     check = {"name": name, "family": "qa", "rows": 40, "where": where}
     command = command_for(check, {"passed": False, "champion_version": 3, "checks": []})
     assert command == f"strop compare champion candidate --family qa {options}"
+
+
+@pytest.mark.parametrize("label", ["世界", "a b", "it's", "$HOME", "`id`", 'say "hi"', "back\\slash", "wow!x"])
+def test_the_shell_reads_the_condition_of_a_command_unchanged(label: str) -> None:
+    check = {"name": "slices/qa/label=x", "family": "qa", "rows": 40, "where": f"target == {label!r}"}
+    command = command_for(check, {"passed": False, "champion_version": 3, "checks": []})
+    assert command and subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[7] == f"target == {label!r}"
 
 
 def test_a_check_of_the_server_that_answered_is_about_no_row() -> None:

@@ -59,7 +59,7 @@ def choose_sample(prompts: Sequence[list[int]], rows: int) -> list[list[int]]:
 
 
 def generated_tokens(answer: Answer, tokenizer: Any, limit: int) -> int:
-    """The tokens of an answer with its end token. One that was cut off has as many as the limit, also if its text is white space."""
+    """The tokens of an answer with its end token. A cut one has as many as the limit, whatever its text."""
     return limit if answer.is_cut else len(tokenizer(answer.text, add_special_tokens=False)["input_ids"]) + 1
 
 

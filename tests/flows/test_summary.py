@@ -43,7 +43,15 @@ def _model(**families: float) -> dict[str, Any]:
         for name, value in families.items()
     }
     if "qa" in measured:
-        counts = {"rows": 3, "empty": 0, "loop": 2, "template_leaked": 0, "wrong_script": 0, "cut_off": 1}
+        counts = {
+            "rows": 3,
+            "empty": 0,
+            "loop": 2,
+            "encoding_damage": 0,
+            "template_leaked": 0,
+            "wrong_script": 0,
+            "cut_off": 1,
+        }
         measured["qa"] |= {"degenerate": counts, "target_too_long": 4}
     return {
         "weights_digest": "d" * 64,
@@ -221,9 +229,9 @@ def test_the_command_of_a_check_selects_its_rows(name: str, where: str | None, o
 def test_the_shell_reads_the_condition_of_a_command_unchanged(label: str) -> None:
     check = {"name": "slices/qa/label=x", "family": "qa", "rows": 40, "where": f"target == {label!r}"}
     command = command_for(check, {"passed": False, "champion_version": 3, "checks": []})
-    assert command and subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[7] == f"target == {label!r}"
+    shell = ["bash", "-c", f"printf '%s\\n' {command}"]
+    words = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert words[7] == f"target == {label!r}"
 
 
 def test_a_check_of_the_server_that_answered_is_about_no_row() -> None:

@@ -225,6 +225,34 @@ def test_the_command_of_a_check_selects_its_rows(name: str, where: str | None, o
     assert command == f"strop compare champion candidate --family qa {options}"
 
 
+@pytest.mark.parametrize(
+    ("name", "family", "where", "options"),
+    [
+        ("not_worse/qa", "qa", None, "--family qa --slice 'judge_score < first_judge_score'"),
+        (
+            "slices/qa/language=zh",
+            "qa",
+            "language == 'zh'",
+            """--family qa --slice "(language == 'zh') and judge_score < first_judge_score\"""",
+        ),
+        ("not_worse/topic", "topic", None, "--family topic --show lost"),
+        ("floor/qa", "qa", None, "--family qa --slice 'score < 1'"),
+        (
+            "better",
+            None,
+            None,
+            """--slice "judge_score < first_judge_score or family not in ['qa'] and score < first_score\"""",
+        ),
+    ],
+)
+def test_the_rows_of_a_judged_family_are_those_that_the_judge_found_worse(
+    name: str, family: str | None, where: str | None, options: str
+) -> None:
+    check = {"name": name, "family": family, "rows": 40, "where": where}
+    verdict = {"passed": False, "champion_version": 3, "checks": [], "judged_families": ["qa"]}
+    assert command_for(check, verdict) == f"strop compare champion candidate {options}"
+
+
 @pytest.mark.parametrize("label", ["世界", "a b", "it's", "$HOME", "`id`", 'say "hi"', "back\\slash", "wow!x"])
 def test_the_shell_reads_the_condition_of_a_command_unchanged(label: str) -> None:
     check = {"name": "slices/qa/label=x", "family": "qa", "rows": 40, "where": f"target == {label!r}"}

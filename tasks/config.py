@@ -116,7 +116,9 @@ def read_document(path: Path = paths.PARAMS) -> Any:
         ConfigError: the file is missing, is not valid YAML, or has no sections.
     """
     try:
-        document = load_yaml(path.read_text(encoding="utf-8-sig"), "rt")
+        text = path.read_text(encoding="utf-8-sig")
+        load_yaml(text)  # as DVC does: what it cannot read would stop a run
+        document = load_yaml(text, "rt")
     except FileNotFoundError as error:
         raise ConfigError(
             "not found", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"

@@ -55,3 +55,11 @@ def test_names_that_people_use_are_read() -> None:
 
 def test_brackets_in_texts_are_no_depth_that_matters() -> None:
     assert load_yaml("a: '" + "[]" * 500 + "'")["a"] == "[]" * 500
+
+
+@pytest.mark.parametrize("text", ["judge: {base_url: http://a:1/v1, model: x}\n", "urls: [s3://数据/文件]\n"])
+def test_yaml_that_dvc_cannot_read_is_an_error_before_a_run(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"base:\n  model: x\n{text}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"line 3.*in quotes"):
+        load_config(path)

@@ -35,8 +35,10 @@ def explain(
     A classifier or reward model is explained by integrated gradients, a generated answer by removing parts of the input. The files
     have text of the row; `strop rows forget --erase` removes those in the default folder.
     """
-    if bool(row) == bool(prompt):
-        raise typer.BadParameter("Give either a row or --prompt.")
+    if row and prompt:
+        raise typer.BadParameter("Give a row or --prompt, not both.")
+    if not row and not prompt.strip():
+        raise typer.BadParameter("Give the id of a row, or a text by --prompt.")
     if out is not None and out.suffix != ".html":
         raise typer.BadParameter("--out must end in .html; the picture has the same name and ends in .svg.")
     page = out.resolve() if out is not None else None  # before the working directory changes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tasks.state.verdict import outcome_of
@@ -46,13 +47,31 @@ def command_for(check: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | N
     champion = f"v{version}" if outcome_of(verdict) == "passed" else "champion"
     reference = champion if version else "base"
     family = ["--family", check["family"]] if check["family"] else []
-    return shlex.join(["strop", "compare", reference, "candidate", *family, *_rows_of(check)])
+    rows = _rows_of(check, verdict.get("judged_families", ()))
+    return " ".join(map(_quoted, ["strop", "compare", reference, "candidate", *family, *rows]))
 
 
-def _rows_of(check: Mapping[str, Any]) -> list[str]:
-    """The options that select the rows of a check."""
+def _quoted(argument: str) -> str:
+    """As a shell needs it. A condition with single quotes is in double ones, unless these would change it: people read it."""
+    if "'" in argument and not re.search(r'["$`\\]|!(?!=)', argument):
+        return f'"{argument}"'
+    return shlex.quote(argument)
+
+
+def _rows_of(check: Mapping[str, Any], judged: Collection[str]) -> list[str]:
+    """The options that select the rows of a check.
+
+    Args:
+        judged: the families whose scores are the judge's verdicts; a row of another family has none.
+    """
     if check["name"].startswith("limits/grounding."):
         return ["--slice", "unsupported"]
     if condition := CONDITIONS.get(check["name"].partition("/")[0]):
         return ["--slice", condition]
-    return [*(["--slice", check["where"]] if check.get("where") else []), "--show", "lost"]
+    where = check.get("where")
+    if judged and (not check["family"] or check["family"] in judged):
+        lost = "judge_score < first_judge_score"
+        if not check["family"]:
+            return ["--slice", f"{lost} or family not in {sorted(judged)!r} and score < first_score"]
+        return ["--slice", f"({where}) and {lost}" if where else lost]
+    return [*(["--slice", where] if where else []), "--show", "lost"]

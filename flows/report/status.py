@@ -58,7 +58,7 @@ class ProjectStatus:
         if self.is_running:
             lines.append("A run is in progress.")
         elif self.is_anything_new:
-            lines.append("There is new data, or a run was not finished: [bold]strop run[/]")
+            lines.append("There is new data, a changed setting or file, or an unfinished run: [bold]strop run[/]")
         else:
             lines.append("Nothing is new.")
         if self.log:

@@ -47,7 +47,7 @@ def measure_times(
 
     engine.generate([sample[0], *sample], settings.max_new_tokens, note)  # the first answer warms up
     seconds = np.diff(np.array(ends))
-    tokens = [len(tokenizer(a.text, add_special_tokens=False)["input_ids"]) + (not a.is_cut) for a in finished[1:]]
+    tokens = [generated_tokens(answer, tokenizer, settings.max_new_tokens) for answer in finished[1:]]
     return describe_times(seconds.tolist(), tokens, settings.price_per_hour)
 
 
@@ -56,6 +56,11 @@ def choose_sample(prompts: Sequence[list[int]], rows: int) -> list[list[int]]:
     ordered = sorted(prompts, key=lambda prompt: (-len(prompt), prompt))
     count = min(rows, len(ordered))
     return [ordered[index * len(ordered) // count] for index in range(count)]
+
+
+def generated_tokens(answer: Answer, tokenizer: Any, limit: int) -> int:
+    """The tokens of an answer with its end token. A cut one has as many as the limit, whatever its text."""
+    return limit if answer.is_cut else len(tokenizer(answer.text, add_special_tokens=False)["input_ids"]) + 1
 
 
 def describe_times(seconds: Sequence[float], tokens: Sequence[int], price_per_hour: float | None) -> Measured:

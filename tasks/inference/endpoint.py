@@ -119,6 +119,8 @@ class Endpoint:
             pause = None
             try:
                 response = post(client, self.url, self._body(prompt), self.connection.timeout_seconds)
+            except httpx.TimeoutException:
+                problem = f"no complete answer within {self.connection.timeout_seconds:g} s (timeout_seconds)"
             except httpx.TransportError as error:
                 problem = f"cannot be reached ({one_line(error) or type(error).__name__})"
             except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -21,7 +21,8 @@ def load_yaml(text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
     """Parses a document.
 
     Args:
-        kind: `rt` keeps line numbers, for messages.
+        kind: `rt` keeps line numbers, for messages. Its parser accepts more than that of `safe`, which is DVC's: `{url: http://host}`
+            without quotes.
 
     Raises:
         ValueError: it is not valid YAML, or is too large; the message says which, in one line.
@@ -33,7 +34,8 @@ def load_yaml(text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
         _require_bounded(text)
         return YAML(typ=kind).load(text)
     except YAMLError as error:
-        raise ValueError(f"not readable as YAML: {' '.join(str(error).split())}") from error
+        hint = " (a text with `:` within { } or [ ] is put in quotes)" if "unexpected ':'" in str(error) else ""
+        raise ValueError(f"not readable as YAML: {' '.join(str(error).split())}{hint}") from error
     except RecursionError:
         raise ValueError(f"not readable as YAML: {TOO_DEEP}") from None
     except ValueError as error:

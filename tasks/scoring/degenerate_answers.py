@@ -12,13 +12,16 @@ import regex
 
 from tasks.scoring.answer_loops import ends_in_loop
 
-Reason = Literal["empty", "loop", "template_leaked", "wrong_script", "cut_off"]
+Reason = Literal["empty", "loop", "encoding_damage", "template_leaked", "wrong_script", "cut_off"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
+DAMAGED = "\ufffd"
 LEAST_WORDS = 8
 """Fewer words in another script may be a name."""
 FOREIGN_SHARE, KNOWN_SHARE = 0.8, 0.3
 """The least share of the answer's words in scripts of which the target and the question have less than the second share."""
+DAMAGED_SHARE = 0.1
+"""The least share of U+FFFD among the characters of a damaged answer: a single one in a long text is a blemish."""
 CODE_MARKS_A_WORD = 0.3
 """From this many marks of code for each word on, a text is code."""
 
@@ -70,11 +73,23 @@ def degenerate_reason(
         return "empty" if target.strip() else None
     if ends_in_loop(answer, target):
         return "loop"
+    if has_encoding_damage(answer, target, question):
+        return "encoding_damage"
     if has_leaked_template(answer, target, question):
         return "template_leaked"
     if compares_scripts and is_in_wrong_script(answer, target, question):
         return "wrong_script"
     return "cut_off" if is_cut else None
+
+
+def has_encoding_damage(answer: str, target: str, question: str) -> bool:
+    """Whether a part of the answer is bytes that are no characters, which a decoder replaces by U+FFFD. At its end, the token
+    limit may have cut a character in two."""
+    if DAMAGED not in answer or DAMAGED in target or DAMAGED in question:
+        return False
+    characters = "".join(answer.split())
+    text = characters.rstrip(DAMAGED)
+    return not text or text.count(DAMAGED) >= DAMAGED_SHARE * len(characters)
 
 
 def has_leaked_template(answer: str, target: str, question: str) -> bool:

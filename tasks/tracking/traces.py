@@ -86,9 +86,9 @@ def _opened(uri: str, experiment: str) -> Iterator[tuple[MlflowClient, str]]:
             client = mlflow.MlflowClient(address)
             record = client.get_experiment_by_name(experiment)
             if record is None:
-                raise RegistryError(
-                    f"has no experiment {experiment}", where=without_credentials(address), fix="See: mlflow experiments"
-                )
+                names = ", ".join(sorted(each.name for each in client.search_experiments(max_results=20)))
+                fix = f"There are: {names}" if names else "Log traces to it first"
+                raise RegistryError(f"has no experiment {experiment}", where=without_credentials(address), fix=fix)
             yield client, record.experiment_id
 
 

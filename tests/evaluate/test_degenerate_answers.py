@@ -25,6 +25,9 @@ DEGENERATE = [
     ("empty", "", *CHINESE),
     ("loop", "It is Paris, and that is that. " * 4, *ENGLISH),
     ("loop", "我有一个系统，我有一个系统，我有一个系统，我", *CHINESE),
+    ("encoding_damage", "渀常\ufffd\ufffd常\ufffd首都常\ufffd帀", *CHINESE),
+    ("encoding_damage", "The capital of \ufffd\ufffd is \ufffd a city", *ENGLISH),
+    ("encoding_damage", "\ufffd\ufffd \ufffd", *CHINESE),
     ("template_leaked", "It is Paris.<|im_start|>user", *ENGLISH),
     ("template_leaked", "是巴黎。<|im_end|>", *CHINESE),
     ("template_leaked", "是巴黎。<｜User｜>还有呢？", *CHINESE),
@@ -79,6 +82,9 @@ PERMITTED = [
     ),
     ("用 Python 的 NumPy 库。", "如何在Python中排序？", "用 sort 函数。"),
     (LONG_ENGLISH, "1 + 1 = ?", "2"),
+    (LONG_CHINESE + "\ufffd\ufffd", "法国的首都是哪里？", "巴黎。"),
+    (LONG_ENGLISH + " \ufffd " + LONG_ENGLISH, "Which city is it?", "Paris, the capital."),
+    ("It is written \ufffd.", "How does a decoder write a byte that is no character?", "As \ufffd."),
 ]
 
 
@@ -129,7 +135,15 @@ def test_the_report_counts_degenerate_answers_by_reason() -> None:
     assert [r["degenerate"] for r in rows] == ["empty", "cut_off", None, None]
     assert [r["is_cut"] for r in rows] == [False, True, True, False]
     assert rows[2]["score"] > 0
-    counts = {"rows": 2, "empty": 1, "loop": 0, "template_leaked": 0, "wrong_script": 0, "cut_off": 1}
+    counts = {
+        "rows": 2,
+        "empty": 1,
+        "loop": 0,
+        "encoding_damage": 0,
+        "template_leaked": 0,
+        "wrong_script": 0,
+        "cut_off": 1,
+    }
     measured = describe_model(rows, EvaluateSettings(bootstrap_samples=100))["families"]["qa"]
     assert measured["degenerate"] == counts
     assert measured["target_too_long"] == 1

@@ -161,8 +161,11 @@ def test_a_name_that_tells_no_family_gives_no_vote_and_a_base_from_scratch_has_n
 def test_a_line_that_is_no_preference_is_reported_with_its_number(line: str) -> None:
     write_preferences(1)
     write_text(FILE, FILE.read_text(encoding="utf-8") + line + "\n")
-    with pytest.raises(DataError, match=r"preferences.jsonl line 2: not a preference.*answer_a, answer_b, preferred"):
+    with pytest.raises(
+        DataError, match=r"preferences.jsonl line 2: not a preference.*answer_a, answer_b, preferred"
+    ) as error:
         read_preferences(FILE)
+    assert "__init__" not in str(error.value), "no word of Python's"
 
 
 def test_preferences_without_a_family_need_the_default_rubric() -> None:

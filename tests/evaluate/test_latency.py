@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks.base.generation import Answer
 from tasks.base.pin import pin_base
 from tasks.base.settings import BaseSettings
-from tasks.evaluate.latency import choose_sample, describe_times
+from tasks.evaluate.latency import choose_sample, describe_times, generated_tokens
 from tasks.evaluate.model_size import model_size
 from tasks.evaluate.settings import EvaluateSettings
 
@@ -46,6 +47,14 @@ def test_times_have_a_median_and_a_spread_and_a_price() -> None:
     assert measured["latency"]["tokens_per_s"]["median"] == 5.0
     assert measured["cost"] == {"per_1000_answers": 4.0}, "2 s per answer, 0.002 per second"
     assert "cost" not in describe_times([1.0], [1], None)
+
+
+def test_an_answer_that_was_cut_off_has_all_its_tokens_whatever_its_text() -> None:
+    def tokenizer(text: str, add_special_tokens: bool) -> dict[str, list[str]]:
+        return {"input_ids": text.split()}
+
+    assert generated_tokens(Answer("", is_cut=True), tokenizer, 32) == 32, "white space or special tokens to the limit"
+    assert generated_tokens(Answer("two words", is_cut=False), tokenizer, 32) == 3, "with the end token"
 
 
 def test_the_sample_has_prompts_of_all_lengths_whatever_their_order() -> None:

@@ -182,7 +182,10 @@ def test_a_verdict_after_a_thought_or_in_a_fence_is_read(start_endpoint: Any, fo
     ("fault", "problem"),
     [
         (lambda prompt: Reply(429, '{"error": {"message": "slow down"}}'), r"answers 429 \(slow down\), 2 times"),
-        (lambda prompt: Reply(200, "late", after_seconds=0.5), "cannot be reached"),
+        (
+            lambda prompt: Reply(200, "late", after_seconds=0.5),
+            r"no complete answer within 0\.2 s \(timeout_seconds\), 2 times",
+        ),
         (lambda prompt: Reply(401, "who are you?"), r"answers 401 \(who are you\?\)"),
         (lambda prompt: Reply(200, "<html>"), "the response is not a completion: '<html>', 2 times"),
     ],
@@ -202,7 +205,9 @@ def test_a_judge_that_fails_for_good_leaves_the_families_without_a_judged_verdic
     assert (
         len(toy.prompts) <= 8
     )  # given up once, after two attempts of four requests at a time, and not for each family
-    assert re.search(rf"^judge: qa has no judged verdict: http\S+ {problem}", line), line
+    assert re.search(
+        rf"^judge: qa has no judged verdict: http\S+ {problem}\. \w.*\. Continue: strop run --rejudge$", line
+    ), line
 
 
 def test_a_judge_that_fails_halfway_gives_no_half_judged_score_and_continues_in_the_next_run(
@@ -248,7 +253,9 @@ def test_an_endpoint_that_refuses_most_prompts_is_given_up(start_endpoint: Any) 
     result = compare(judging(toy.base_url, families=families, parallel_requests=1), *sides())
     assert len(toy.prompts) == 5
     problem = result["families"]["qa"]["problem"]
-    assert problem.endswith("answers 400 (response_format is not supported), to 5 prompts")
+    assert problem.endswith(
+        "answers 400 (response_format is not supported), to 5 prompts. Continue: strop run --rejudge"
+    )
     assert "not judged" in result["families"]["qa"]["objection"]
 
 
@@ -271,7 +278,8 @@ def test_a_family_that_needs_more_calls_than_are_left_is_not_begun(start_endpoin
     result = compare(judging(toy.base_url, budget={"max_calls": 11}), candidate, reference)
     assert toy.prompts == []
     assert judge_lines({"judge": result}) == [
-        "judge: qa has no judged verdict: 12 calls are needed, 11 are left of evaluate.judge.budget.max_calls"
+        "judge: qa has no judged verdict: 12 calls are needed, 11 are left of evaluate.judge.budget.max_calls. "
+        "Raise it. Continue: strop run --rejudge"
     ]
     assert candidate[0]["judge_score"] is None
 
@@ -281,7 +289,7 @@ def test_when_the_tokens_are_spent_no_further_call_is_made(start_endpoint: Any) 
     toy = start_endpoint(honest)
     options = {"budget": {"max_tokens": 500}, "parallel_requests": 1}
     measured = compare(judging(toy.base_url, **options), *sides())["families"]["qa"]
-    assert measured["problem"] == "evaluate.judge.budget.max_tokens is spent"
+    assert measured["problem"] == "evaluate.judge.budget.max_tokens is spent. Continue: strop run --rejudge"
     assert len(toy.prompts) == 5
     exact = {"budget": {"max_tokens": 7 * 110}, "parallel_requests": 1}  # what is stored is paid for
     assert compare(judging(toy.base_url, **exact), *sides())["families"]["qa"]["calls"] == 12

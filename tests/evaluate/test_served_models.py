@@ -282,7 +282,7 @@ def test_a_url_of_another_model_is_refused(
         (Reply(body='{"choices": [{"text": "x", "token_ids": [999999]}]}'), "1 tokens are no answer of this model"),
         (Reply(body='{"choices": [{"text": "x", "token_ids": [1, 2, 3, 4, 5, 6]}]}'), "6 tokens are no answer"),
         (Reply(400, '{"error": "context length"}'), r"answers 400 \(context length\)"),
-        (Reply(body='{"choices": []}', after_seconds=0.4), "cannot be reached"),
+        (Reply(body='{"choices": []}', after_seconds=0.4), r"no complete answer within 0\.3 s"),
     ],
     ids=["busy for ever", "no tokens", "other tokens", "too many", "refuses", "slow"],
 )  # fmt: skip

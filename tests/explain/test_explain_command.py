@@ -144,6 +144,7 @@ def test_errors_say_what_is_wrong_and_what_to_do(
         assert code == 1
         assert words in flat(err)
     assert strop("explain")[0] == strop("explain", row_id, "--prompt", "x")[0] == 2
+    assert "a text by --prompt" in flat(strop("explain", "--prompt", " ")[2])
     assert strop("explain", row_id, "--out", "page.svg")[0] == 2
     monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
     with pytest.raises(captum_import.ConfigError, match="make setup"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -88,6 +89,12 @@ def test_the_page_shows_shares_probabilities_the_model_and_a_caution() -> None:
     console = VisibleConsole(width=100, record=True, file=io.StringIO())
     console.print(explanation_page(explanation()))
     assert "+1.250  法国" in console.export_text()
+
+
+def test_an_answer_without_text_is_shown_as_nothing() -> None:
+    console = VisibleConsole(width=100, record=True, file=io.StringIO())
+    console.print(explanation_page(replace(explanation(), output=" \n")))
+    assert "output  (nothing)" in console.export_text()
 
 
 @pytest.mark.parametrize(

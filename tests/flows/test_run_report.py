@@ -209,6 +209,25 @@ def test_how_code_fared_with_its_tests_is_shown() -> None:
     assert shown == {"a": "wrong: AssertionError in line 1 of the tests", "b": ""}
 
 
+def test_outcomes_of_a_judged_family_are_the_judges() -> None:
+    text = {"language": "en", "prompt": "p", "target": "t", "prediction": "x"}
+    better, worse = {"score": 1.0, "judge_score": 0.0}, {"score": 0.0, "judge_score": 1.0}
+    judged, other = (
+        {"row_id": "a", "family": "qa", **text},
+        {"row_id": "b", "family": "topic", **text, "judge_score": None},
+    )
+    tables = {
+        "candidate": pa.Table.from_pylist([judged | better, other | {"score": 1.0}]),
+        "champion": pa.Table.from_pylist([judged | worse, other | {"score": 0.0}]),
+    }
+    for families, outcomes in (
+        ({"qa"}, {"a": ("lost", True), "b": ("won", False)}),
+        ((), {"a": ("won", False), "b": ("won", False)}),
+    ):
+        rows, _ = answers_of(tables, "champion", families)
+        assert {row["id"]: (row["outcome"], row["judged"]) for row in rows} == outcomes
+
+
 def test_why_an_answer_is_degenerate_is_shown_and_other_columns_are_no_obstacle(project: Path) -> None:
     write_run()
     path = paths.PREDICTIONS / "candidate.parquet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,15 @@ def _model(**families: float) -> dict[str, Any]:
         for name, value in families.items()
     }
     if "qa" in measured:
-        counts = {"rows": 3, "empty": 0, "loop": 2, "template_leaked": 0, "wrong_script": 0, "cut_off": 1}
+        counts = {
+            "rows": 3,
+            "empty": 0,
+            "loop": 2,
+            "encoding_damage": 0,
+            "template_leaked": 0,
+            "wrong_script": 0,
+            "cut_off": 1,
+        }
         measured["qa"] |= {"degenerate": counts, "target_too_long": 4}
     return {
         "weights_digest": "d" * 64,
@@ -203,9 +212,9 @@ def test_after_a_promotion_the_former_champion_is_named_by_its_number() -> None:
     ("name", "where", "options"),
     [
         ("not_worse/qa", None, "--show lost"),
-        ("slices/qa/label=世界", "target == '世界'", """--slice 'target == '"'"'世界'"'"'' --show lost"""),
+        ("slices/qa/label=世界", "target == '世界'", "--slice \"target == '世界'\" --show lost"),
         ("slices/qa/freshness=new", None, "--show lost"),
-        ("degenerate/qa", None, """--slice 'degenerate != '"'"''"'"''"""),
+        ("degenerate/qa", None, "--slice \"degenerate != ''\""),
         ("floor/qa", None, "--slice 'score < 1'"),
         ("limits/grounding.qa.unsupported", None, "--slice unsupported"),
     ],
@@ -214,6 +223,43 @@ def test_the_command_of_a_check_selects_its_rows(name: str, where: str | None, o
     check = {"name": name, "family": "qa", "rows": 40, "where": where}
     command = command_for(check, {"passed": False, "champion_version": 3, "checks": []})
     assert command == f"strop compare champion candidate --family qa {options}"
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "where", "options"),
+    [
+        ("not_worse/qa", "qa", None, "--family qa --slice 'judge_score < first_judge_score'"),
+        (
+            "slices/qa/language=zh",
+            "qa",
+            "language == 'zh'",
+            """--family qa --slice "(language == 'zh') and judge_score < first_judge_score\"""",
+        ),
+        ("not_worse/topic", "topic", None, "--family topic --show lost"),
+        ("floor/qa", "qa", None, "--family qa --slice 'score < 1'"),
+        (
+            "better",
+            None,
+            None,
+            """--slice "judge_score < first_judge_score or family not in ['qa'] and score < first_score\"""",
+        ),
+    ],
+)
+def test_the_rows_of_a_judged_family_are_those_that_the_judge_found_worse(
+    name: str, family: str | None, where: str | None, options: str
+) -> None:
+    check = {"name": name, "family": family, "rows": 40, "where": where}
+    verdict = {"passed": False, "champion_version": 3, "checks": [], "judged_families": ["qa"]}
+    assert command_for(check, verdict) == f"strop compare champion candidate {options}"
+
+
+@pytest.mark.parametrize("label", ["世界", "a b", "it's", "$HOME", "`id`", 'say "hi"', "back\\slash", "wow!x"])
+def test_the_shell_reads_the_condition_of_a_command_unchanged(label: str) -> None:
+    check = {"name": "slices/qa/label=x", "family": "qa", "rows": 40, "where": f"target == {label!r}"}
+    command = command_for(check, {"passed": False, "champion_version": 3, "checks": []})
+    shell = ["bash", "-c", f"printf '%s\\n' {command}"]
+    words = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert words[7] == f"target == {label!r}"
 
 
 def test_a_check_of_the_server_that_answered_is_about_no_row() -> None:

@@ -208,6 +208,7 @@ def test_a_missing_file_is_reported_and_not_created() -> None:
 def test_a_missing_experiment_or_server_is_reported() -> None:
     (error,) = ingest(CHAT | {"experiment": "nothing"}).errors
     assert "has no experiment nothing" in str(error)
+    assert "There are: " in str(error)
     (error,) = ingest(CHAT | {"tracking_uri": "http://127.0.0.1:9"}).errors
     assert "source `chat`, http://127.0.0.1:9: the registry cannot be reached" in str(error)
 

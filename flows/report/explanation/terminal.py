@@ -16,7 +16,7 @@ LINES, COLUMNS = 10, 40
 def explanation_page(explanation: Explanation) -> RenderableType:
     """The output, and of each attribution the parts with the largest shares."""
     page: list[RenderableType] = [Text.assemble((explanation.model, "bold"), f" · {explanation.subject}")]
-    page.append(Text.assemble(("output  ", "dim"), shortened(explanation.output, 3 * COLUMNS)))
+    page.append(Text.assemble(("output  ", "dim"), shortened(explanation.output, 3 * COLUMNS) or "(nothing)"))
     if explanation.target:
         page.append(Text.assemble(("target  ", "dim"), shortened(explanation.target, 3 * COLUMNS)))
     page += [Text(note, style="yellow") for note in explanation.notes]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,22 +41,32 @@ def read_predictions() -> dict[str, pa.Table]:
     return tables if "candidate" in tables else {}
 
 
-def scores_by_role(tables: Mapping[str, pa.Table]) -> dict[str, NDArray[np.float64]]:
+def scores_by_role(tables: Mapping[str, pa.Table], column: str = "score") -> dict[str, NDArray[np.float64]]:
     """Role → its score of each of the candidate's rows; NaN where it has none."""
     ids = tables["candidate"]["row_id"].to_pylist()
     scores = {}
     for role, table in tables.items():
-        by_id = dict(zip(table["row_id"].to_pylist(), table["score"].to_pylist(), strict=True))
+        by_id = dict(zip(table["row_id"].to_pylist(), table[column].to_pylist(), strict=True))
         values = [by_id.get(row_id) for row_id in ids]
         scores[role] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     return scores
 
 
-def answers_of(tables: Mapping[str, pa.Table], reference: str) -> tuple[list[dict[str, Any]], int]:
-    """The rows for the page, the largest change of the score first, and the number of rows that are left out."""
+def answers_of(
+    tables: Mapping[str, pa.Table], reference: str, judged: Collection[str] = ()
+) -> tuple[list[dict[str, Any]], int]:
+    """The rows for the page, the largest change of the score first, and the number of rows that are left out.
+
+    Args:
+        judged: the families whose answers the gate compared by the judge's verdicts.
+    """
     candidate = tables["candidate"]
     scores = scores_by_role(tables)
     change = scores["candidate"] - scores.get(reference, scores["candidate"])
+    if judged and reference in tables:
+        verdicts = scores_by_role({role: tables[role] for role in ("candidate", reference)}, "judge_score")
+        is_judged = np.isin(np.array(candidate["family"].to_pylist()), sorted(judged))
+        change = np.where(is_judged, verdicts["candidate"] - verdicts[reference], change)
     order = np.lexsort((np.arange(len(change)), -np.abs(np.nan_to_num(change))))[:MOST_ANSWERS]
     texts = {
         role: dict(zip(table["row_id"].to_pylist(), table["prediction"].to_pylist(), strict=True))
@@ -75,6 +85,7 @@ def answers_of(tables: Mapping[str, pa.Table], reference: str) -> tuple[list[dic
                 "target": _cut(row["target"]),
                 "answers": answers,
                 "scores": {role: _number(scores[role][index]) for role in answers},
+                "judged": row["family"] in judged,
                 "outcome": _outcome(change[index], answers, reference),
                 "degenerate": row.get("degenerate") or "",
                 "execution": ": ".join(filter(None, (row.get("execution"), row.get("execution_error")))),

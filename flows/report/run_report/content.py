@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def read_content(config: PipelineConfig) -> Content:
         "test_rows": verdict["test_rows"],
         "confidence": config.gate.confidence,
         "checks": [_check(check, verdict) for check in verdict["checks"]],
-        **_of_predictions(config, reference, tuple(champion.batches) if champion else ()),
+        **_of_predictions(
+            config, reference, tuple(champion.batches) if champion else (), verdict.get("judged_families", ())
+        ),
         "probes": probe_rows(metrics.get("models", {})),
         "further": further_scores(metrics["models"]),
         "curves": _curves(paths.MODEL / "curves.jsonl"),
@@ -77,18 +80,21 @@ def _check(check: Content, verdict: Content) -> Content:
     }
 
 
-def _of_predictions(config: PipelineConfig, reference: str, established: tuple[str, ...]) -> Content:
+def _of_predictions(
+    config: PipelineConfig, reference: str, established: tuple[str, ...], judged: Collection[str]
+) -> Content:
     tables = read_predictions()
     if not tables:
-        return {"roles": [], "families": [], "answers": [], "left_out": 0}
+        return {"roles": [], "families": [], "answers": [], "left_out": 0, "judged": ""}
     rows = tables["candidate"]
     families = slice_families(rows, scores_by_role(tables), established, config.evaluate)
-    answers, left_out = answers_of(tables, reference)
+    answers, left_out = answers_of(tables, reference, judged)
     return {
         "roles": list(tables),
         "families": [_family(family, rows) for family in families],
         "answers": answers,
         "left_out": left_out,
+        "judged": ", ".join(sorted(judged)),
     }
 
 

@@ -27,6 +27,7 @@
     const head = element("div");
     head.append(element("strong", row.outcome, row.outcome || "not compared"));
     const notes = [row.family, row.language, "row " + row.id.slice(0, 12)];
+    if (row.judged) notes.push("by the judge");
     if (row.degenerate) notes.push("degenerate: " + row.degenerate);
     if (row.execution) notes.push("tests: " + row.execution);
     head.append(element("span", "small", " · " + notes.join(" · ")));

@@ -22,6 +22,8 @@ from tasks.runtime.files import content_digest
 if TYPE_CHECKING:
     from tasks.evaluate.judge.local import LocalModel
 
+CONTINUE = "Continue: strop run --rejudge"
+
 logger = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 30.0
@@ -102,19 +104,20 @@ class Judge:
         left = self.settings.budget.max_calls - self.calls
         if self._problem is None and len(missing) > left:
             raise NotJudged(
-                f"{len(missing)} calls are needed, {max(left, 0)} are left of evaluate.judge.budget.max_calls"
+                f"{len(missing)} calls are needed, {max(left, 0)} are left of evaluate.judge.budget.max_calls. "
+                f"Raise it. {CONTINUE}"
             )
         if self._problem is None:
             logger.info(f"evaluate: judge {self.settings.model}: {len(missing)} calls for {what}")
             self._call(missing, [prompts[key] for key in missing])
         if self._problem is not None:
-            raise NotJudged(self._problem)
+            raise NotJudged(f"{self._problem}. {CONTINUE}")
 
     def _call(self, keys: Sequence[str], prompts: Sequence[str]) -> None:
         try:
             self._client.complete(prompts, self._store(keys))
         except SourceError as error:
-            self._problem = f"{error.where}: {error.what}"
+            self._problem = f"{error.where}: {error.what}. {error.fix}"
         except _GivenUp as reason:
             self._problem = str(reason)
 

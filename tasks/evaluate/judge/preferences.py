@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 
 from tasks.evaluate.judge.answer import WINNERS
@@ -65,6 +66,11 @@ def measure_agreement(
 
 
 def _parse(**fields: str) -> Preference:
+    known = {field.name: field.default is MISSING for field in dataclass_fields(Preference)}
+    if missing := [name for name, is_required in known.items() if is_required and name not in fields]:
+        raise ValueError(f"it has no {' and no '.join(missing)}")
+    if unknown := sorted(set(fields) - set(known)):
+        raise ValueError(f"unknown: {', '.join(unknown)}")
     preference = Preference(**fields)  # type: ignore[arg-type]
     texts = [value for name, value in fields.items() if not (name in OPTIONAL and value is None)]
     if not all(isinstance(text, str) for text in texts):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.preflight import checks, forgetting_check, judge_check, remote_checks, training_checks
+from flows.preflight import checks, forgetting_check, gate_check, judge_check, remote_checks, training_checks
 from flows.preflight.problem import Problem, problems_of, unexpected
 from flows.preflight.project import Project
 from tasks.errors import StropError
@@ -36,7 +36,7 @@ CHECKS = (
     Check(checks.contract),
     Check(checks.templates),
     Check(checks.formats, needs=("templates", "ingest", "finetune")),
-    Check(checks.gate_policy, needs=("gate",)),
+    Check(gate_check.gate_policy, needs=("gate",)),
     Check(judge_check.judge, needs=("evaluate",)),
     Check(checks.code_execution, needs=("evaluate",)),
     Check(forgetting_check.further_tests, needs=("templates", "evaluate", "finetune")),

@@ -23,6 +23,8 @@ TIMES = ("latency", "cost")
 """Numbers that differ from run to run. The verdict is part of a version's identity, so it has the result and not the number."""
 OF_SCORES = ("families", "overall", "forgetting", "shots")
 """Entries whose interval is that of their `score`."""
+OF_ROWS = {"families": "family", "languages": "language", "kinds": "kind", "per_class": "label"}
+"""Entries by a property of rows, which are there for the rows that there are."""
 SHOWN = 3
 """Paths that an error lists."""
 
@@ -121,8 +123,8 @@ def _number(model: Mapping[str, Any], parts: tuple[str, ...], path: str) -> floa
         if not isinstance(value, Mapping) or part not in value:
             if depth == 0 and part in TOPICS:
                 raise NotMeasured(f"metrics.json has no `{part}` of the model; see the settings of evaluate")
-            if depth == 1 and parts[0] in BY_FAMILY:
-                raise NotMeasured(f"no row of family `{part}`")
+            if parts[depth - 1] in OF_ROWS or (depth == 1 and parts[0] in BY_FAMILY):
+                raise NotMeasured(f"no row of {OF_ROWS.get(parts[depth - 1], 'family')} `{part}`")
             if isinstance(value, Mapping) and "problem" in value:
                 raise NotMeasured(str(value["problem"]))
             raise _unknown(path, list(number_paths(model)))

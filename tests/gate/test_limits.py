@@ -29,9 +29,10 @@ BETTER = PairedScores(np.full(60, "qa"), (np.arange(60) < 20).astype(float), RIG
 
 def model(**changed: Any) -> dict[str, Any]:
     return {
-        "families": {"qa": {"score": 0.8, "interval": [0.7, 0.9], "rows": 60, "exact_match": 0.75},
+        "families": {"qa": {"score": 0.8, "interval": [0.7, 0.9], "rows": 60, "exact_match": 0.75,
+                            "languages": {}, "per_class": {}},
                      "新闻.en": {"score": 0.5, "rows": 9}},
-        "robustness": {"typos": {"drop": 0.08, "interval": [0.05, 0.11], "rows": 60}, "case": {"drop": None}},
+        "robustness": {"typos": {"drop": 0.08, "interval": [0.05, 0.11], "rows": 60, "families": {}}, "case": {"drop": None}},
         "forgetting": {"anchors": {"score": 0.6, "interval": [0.4, 0.8], "rows": 20, "exact_match": 0.55},
                        "arc": {"problem": "the model answers no choice"}},
         "grounding": {"qa": {"unsupported": 0.08, "interval": [0.02, 0.2], "rows": 60}}, "shots": {"3": {"score": 0.7}},
@@ -115,6 +116,9 @@ MISSING = [
     ),
     ("families.law.score", "not measured: no row of family `law`"),
     ("grounding.law.unsupported", "not measured: no row of family `law`"),
+    ("families.qa.languages.zh.score", "not measured: no row of language `zh`"),
+    ("families.qa.per_class.退款.f1", "not measured: no row of label `退款`"),
+    ("robustness.typos.families.law.drop", "not measured: no row of family `law`"),
     ("forgetting.arc.acc.score", "not measured: the model answers no choice"),
 ]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from flows.preflight.problem import Problem, error, warning
 from flows.preflight.project import Project
 from tasks import paths
+from tasks.gate.limit_intervals import has_interval
 from tasks.gate.number_paths import split_path
 
 MEASURED_BY: dict[str, tuple[str, ...]] = {
@@ -23,6 +24,12 @@ def gate_policy(project: Project) -> Iterator[Problem]:
     mistakes = _mistakes(project) if gate.limits else {}
     for path, (what, fix) in mistakes.items():
         yield error(f"`{path}`: {what}", project.where("gate", "limits", path), fix)
+    for path, limit in gate.limits.items():
+        if path not in mistakes and limit.whole_interval and not has_interval(split_path(path)):
+            what = f"`{path}` has no interval: there are no rows whose mean, share or count it is"
+            yield error(
+                what, project.where("gate", "limits", path), "Remove whole_interval: the number itself is compared"
+            )
     if gate.tiers or any(not isinstance(each, str) for each in gate.slices):
         from tasks.gate.policy import require_valid
 

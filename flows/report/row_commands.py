@@ -53,6 +53,9 @@ def _rows_of(check: Mapping[str, Any]) -> list[str]:
     """The options that select the rows of a check."""
     if check["name"].startswith("limits/grounding."):
         return ["--slice", "unsupported"]
+    for column in ("degenerate", "personal_data"):
+        if check["name"].startswith("limits/") and f".{column}." in check["name"]:
+            return ["--slice", CONDITIONS[column]]
     if condition := CONDITIONS.get(check["name"].partition("/")[0]):
         return ["--slice", condition]
     return [*(["--slice", check["where"]] if check.get("where") else []), "--show", "lost"]

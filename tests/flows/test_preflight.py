@@ -666,6 +666,16 @@ def test_a_misspelled_path_of_a_limit_is_an_error_before_the_training(project: P
     assert all("params.yaml line" in problem.where for problem in found)
 
 
+def test_a_whole_interval_of_a_number_without_rows_is_an_error_before_the_training(
+    project: Path, tiny_gpt2: Path
+) -> None:
+    limits = {path: {"at_most": 1, "whole_interval": True} for path in ("size.bytes", "families.qa.score")}
+    write_project(project, tiny_gpt2, gate={"limits": limits})
+    (problem,) = problems("gate_policy")
+    assert problem.severity == "error"
+    assert problem.what == "`size.bytes` has no interval: there are no rows whose mean, share or count it is"
+
+
 def test_an_invalid_condition_of_a_slice_is_reported_before_the_training(project: Path, tiny_gpt2: Path) -> None:
     write_project(project, tiny_gpt2, gate={"slices": ["language", {"name": "long", "where": "length(answer) > 200"}]})
     (problem,) = problems("gate_policy")

@@ -9,7 +9,7 @@ from tasks.model_store.ledger import Entry, ledger_ref, read_ledger
 from tasks.model_store.versions import commit_of, receipt_at, refused_ref, tag_name
 from tasks.register.logged_files import files_tag
 from tasks.runtime.files import content_digest
-from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, VersionFacts, facts_of, version_tags
+from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, PROMOTED_TAG, VersionFacts, facts_of, version_tags
 from tasks.vcs import git
 
 
@@ -64,6 +64,8 @@ def _anchors(model: str) -> dict[int, dict[str, str]]:
     for commit, entry in zip(commits, read_ledger(model), strict=True):
         name = JUDGED_TAG if entry.kind == "judged" else LEDGER_TAG
         tags.setdefault(entry.version, {})[name] = commit
+        if entry.kind != "judged":
+            tags[entry.version][PROMOTED_TAG] = entry.approval
     return tags
 
 

@@ -107,6 +107,7 @@ def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
             settings.append((("evaluate", "judge", "api_key_env"), f"${{{judge.api_key_env}}}"))
     engine = project.config.evaluate.engine if "evaluate" in project.valid_sections else None
     if engine is not None:
+        settings.append((("evaluate", "engine", "command"), list(engine.command or ())))
         for role, served in (engine.urls or {}).items():
             settings.append((("evaluate", "engine", "urls", role, "base_url"), served.base_url))
     for location, value in settings:

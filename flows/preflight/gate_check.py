@@ -21,11 +21,11 @@ def gate_policy(project: Project) -> Iterator[Problem]:
     """The names in `gate.tiers`, the conditions of `gate.slices`, and the paths of `gate.limits`, which are numbers that evaluate
     measures."""
     gate = project.config.gate
-    mistakes = _mistakes(project) if gate.limits else {}
-    for path, (what, fix) in mistakes.items():
+    errors = _path_errors(project) if gate.limits else {}
+    for path, (what, fix) in errors.items():
         yield error(f"`{path}`: {what}", project.where("gate", "limits", path), fix)
     for path, limit in gate.limits.items():
-        if path not in mistakes and limit.whole_interval and not has_interval(split_path(path)):
+        if path not in errors and limit.whole_interval and not has_interval(split_path(path)):
             what = f"`{path}` has no interval: there are no rows whose mean, share or count it is"
             yield error(
                 what, project.where("gate", "limits", path), "Remove whole_interval: the number itself is compared"
@@ -35,18 +35,18 @@ def gate_policy(project: Project) -> Iterator[Problem]:
 
         require_valid(gate.model_copy(update={"limits": {}}))
     if "evaluate" in project.valid_sections:
-        yield from _never_measured(project, [path for path in gate.limits if path not in mistakes])
+        yield from _never_measured(project, [path for path in gate.limits if path not in errors])
 
 
-def _mistakes(project: Project) -> dict[str, tuple[str, str]]:
+def _path_errors(project: Project) -> dict[str, tuple[str, str]]:
     """Path at which metrics.json can never have a number → why, and the fix."""
-    from flows.preflight.known_numbers import path_mistake
+    from flows.preflight.known_numbers import path_error
 
     families = {path.stem for path in paths.TEMPLATES.glob("*.yaml")}
     if "ingest" in project.valid_sections:
         families |= {source.family for _, source in project.sources()}
-    found = {path: path_mistake(split_path(path), families) for path in project.config.gate.limits}
-    return {path: mistake for path, mistake in found.items() if mistake}
+    found = {path: path_error(split_path(path), families) for path in project.config.gate.limits}
+    return {path: reason for path, reason in found.items() if reason}
 
 
 def _never_measured(project: Project, limited: list[str]) -> Iterator[Problem]:

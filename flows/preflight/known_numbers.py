@@ -29,7 +29,7 @@ OF_CORPUS = (
 """The corpus measures of Strop's kinds of answers (tasks/scoring/metrics.py)."""
 
 
-def path_mistake(parts: tuple[str, ...], families: Collection[str]) -> tuple[str, str] | None:
+def path_error(parts: tuple[str, ...], families: Collection[str]) -> tuple[str, str] | None:
     """Why metrics.json can never have a number at the path, and the fix; None if it can.
 
     Args:

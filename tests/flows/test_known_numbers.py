@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.preflight.known_numbers import known_numbers, path_mistake
+from flows.preflight.known_numbers import known_numbers, path_error
 from tasks.evaluate.code.report import describe_code
 from tasks.evaluate.further_tests import FurtherResult, FurtherTests
 from tasks.evaluate.latency import describe_times
@@ -78,10 +78,10 @@ def test_every_number_that_evaluate_writes_is_known() -> None:
     entry = json.loads(json.dumps(measured()))
     assert {*entry} == {*known_numbers()}, "every topic is in the example"
     numbers = [path for path in number_paths(entry) if not path.endswith(".interval")]  # null without rows
-    assert [path for path in numbers if path_mistake(split_path(path), FAMILIES)] == []
+    assert [path for path in numbers if path_error(split_path(path), FAMILIES)] == []
 
 
-MISTAKES = [
+ERRORS = [
     ("robustnes.typos.drop", "`robustnes` is no measure of a model", "Did you mean `robustness.typos.drop`?"),
     ("bias.name.gap", "`bias` has no `name`", "Did you mean `bias.names.gap`?"),
     ("families.新闻en.score", "`families` has no `新闻en`", 'Did you mean `families."新闻.en".score`?'),
@@ -96,18 +96,18 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "what", "fix"), MISTAKES)
+@pytest.mark.parametrize(("path", "what", "fix"), ERRORS)
 def test_a_path_of_no_number_is_a_mistake_with_the_nearest_name(path: str, what: str, fix: str) -> None:
-    mistake = path_mistake(split_path(path), FAMILIES)
-    assert mistake is not None
-    assert what in mistake[0]
-    assert fix in mistake[1]
+    reason = path_error(split_path(path), FAMILIES)
+    assert reason is not None
+    assert what in reason[0]
+    assert fix in reason[1]
 
 
-def test_names_that_the_settings_do_not_tell_are_no_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_the_settings_do_not_tell_are_no_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("forgetting.任务.f1_strict.score", "families.qa.per_class.退款.f1", "families.qa.languages.fr.score"):
-        assert path_mistake(split_path(path), {"qa"}) is None
-    assert path_mistake(("families", "qa", "bertscore"), {"qa"}) is not None
+        assert path_error(split_path(path), {"qa"}) is None
+    assert path_error(("families", "qa", "bertscore"), {"qa"}) is not None
     added = replace(METRICS["qa"], corpus_measures=lambda answers, targets: {"bertscore": 1.0})
     monkeypatch.setitem(METRICS._entries, "mine", added)
-    assert path_mistake(("families", "qa", "bertscore"), {"qa"}) is None, "a plugin's measure"
+    assert path_error(("families", "qa", "bertscore"), {"qa"}) is None, "a plugin's measure"

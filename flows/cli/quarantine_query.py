@@ -91,7 +91,7 @@ def _left_out(schema: pa.Schema, batch: str) -> Iterator[pa.Table]:
     why = read_left_out()
     parts: Iterable[Any] = read_parts(why["row_id"].to_pylist()) if why.num_rows else ()
     tables = [_quarantine_rows(part, rows, why, schema) for part, rows in parts if part.batch.startswith(batch)]
-    return reversed(tables)
+    yield from reversed(tables)
 
 
 def _quarantine_rows(batch: Any, rows: pa.Table, why: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -106,8 +106,10 @@ def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
         settings.append((("evaluate", "judge", "base_url"), judge.base_url))
         if judge.api_key_env is not None:
             settings.append((("evaluate", "judge", "api_key_env"), f"${{{judge.api_key_env}}}"))
-    if evaluate is not None and evaluate.engine is not None:
-        for role, served in (evaluate.engine.urls or {}).items():
+    engine = project.config.evaluate.engine if "evaluate" in project.valid_sections else None
+    if engine is not None:
+        settings.append((("evaluate", "engine", "command"), list(engine.command or ())))
+        for role, served in (engine.urls or {}).items():
             settings.append((("evaluate", "engine", "urls", role, "base_url"), served.base_url))
     for location, value in settings:
         for name in variables_in(value):
@@ -168,33 +170,3 @@ def code_execution(project: Project) -> Iterator[Problem]:
         ]
     for setting in settings:
         yield from problems_in(partial(open_sandbox, Limits(), 1, setting=project.where(*setting)))
-
-
-MEASURED_BY: dict[str, tuple[str, ...]] = {
-    "latency": ("latency_rows",), "cost": ("latency_rows", "price_per_hour"), "robustness": ("probes",), "bias": ("probes",),
-    "shots": ("shots",),
-}  # fmt: skip
-"""First part of a path in `gate.limits` → the settings of evaluate without which it is never measured."""
-
-
-def gate_policy(project: Project) -> Iterator[Problem]:
-    """The names in `gate.tiers`, the conditions of `gate.slices`, and the paths of `gate.limits`, which must be measured."""
-    gate = project.config.gate
-    if gate.tiers or gate.limits or any(not isinstance(each, str) for each in gate.slices):
-        from tasks.gate.policy import require_valid
-
-        require_valid(gate)
-    if gate.limits and "evaluate" in project.valid_sections:
-        from tasks.gate.number_paths import split_path
-
-        for path in gate.limits:
-            missing = [name for name in MEASURED_BY.get(split_path(path)[0], ()) if not _is_set(project, name)]
-            if missing:
-                what = f"`{path}` is never measured, so its check fails: evaluate.{missing[0]} is not set"
-                fix = f"Set evaluate.{' and evaluate.'.join(missing)}"
-                yield warning(what, project.where("gate", "limits", path), fix)
-
-
-def _is_set(project: Project, name: str) -> bool:
-    value = getattr(project.config.evaluate, name)
-    return value is not None and value is not False and (name == "price_per_hour" or value != 0)

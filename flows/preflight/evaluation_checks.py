@@ -15,13 +15,19 @@ from tasks.base.settings import is_folder
 from tasks.dataset.forms import unusable_setting
 from tasks.errors import ConfigError, StropError
 from tasks.inference.settings import ServerSettings
+from tasks.runtime.redaction.arguments import without_secrets
 
 
 def judge(project: Project) -> Iterator[Problem]:
     """evaluate.engine: its program and variables. evaluate.judge: each family has templates and a rubric; the preferences, and
     whether the judge can decide."""
     if project.config.evaluate.engine is not None:
-        _require_engine(project.config.evaluate.engine, _has_champion(project))
+        engine = project.config.evaluate.engine
+        _require_engine(engine, _has_champion(project))
+        if engine.command is not None and without_secrets(engine.command) != list(engine.command):
+            what = "has a secret, which becomes part of the version's parameters"
+            fix = "Write the name of an environment variable in its place: ${NAME}"
+            yield warning(what, project.where("evaluate", "engine", "command"), fix)
     settings = project.config.evaluate.judge
     if settings is None:
         return

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.preflight import checks, evaluation_checks, remote_checks, training_checks
+from flows.preflight import checks, evaluation_checks, gate_check, remote_checks, training_checks
 from flows.preflight.problem import Problem, problems_of, unexpected
 from flows.preflight.project import Project
 from tasks.errors import StropError
@@ -36,7 +36,7 @@ CHECKS = (
     Check(checks.contract),
     Check(checks.templates),
     Check(checks.formats, needs=("templates", "ingest", "finetune")),
-    Check(checks.gate_policy, needs=("gate",)),
+    Check(gate_check.gate_policy, needs=("gate",)),
     Check(evaluation_checks.judge, needs=("evaluate",)),
     Check(checks.code_execution, needs=("evaluate",)),
     Check(evaluation_checks.further_tests, needs=("templates", "evaluate", "finetune")),

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from flows.doctor.memory_estimate import GB, Estimate, estimate_training
+from flows.doctor.finding import GB
+from flows.doctor.memory_estimate import Estimate, estimate_training
 from flows.preflight.problem import Problem, error, problems_in, problems_of, unexpected, warning
 from flows.preflight.project import Location, Project
 from tasks import paths

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from flows.report.measure_rows import further_rows, probe_rows
 from flows.report.terminal import shortened
 from tasks.lineage.compare import Comparison, FamilyCounts, SideBySide
 from tasks.lineage.diff import Difference
@@ -29,6 +30,7 @@ def comparison_page(comparison: Comparison, show: str | None = None) -> Renderab
     first, second = comparison.first.label, comparison.second.label
     page: list[RenderableType] = ["", Text.assemble((first, "bold"), " → ", (second, "bold")), _counts(comparison)]
     page += [Text(note, style="dim") for note in _notes(comparison)]
+    page += _measures(comparison)
     if comparison.problem:
         page.append(Text(f"Parameters and data are not compared: {comparison.problem}", style="yellow"))
     if comparison.parameters is not None:
@@ -68,6 +70,24 @@ def _difference(family: FamilyCounts) -> Text:
     low, high = family.interval
     text.append(f"  {f'[{100 * low:+.1f}, {100 * high:+.1f}]':>16}", style="not bold dim")
     return text
+
+
+def _measures(comparison: Comparison) -> list[RenderableType]:
+    """The numbers of both models beside their scores, side by side; nothing where neither has any."""
+    models = {"first": comparison.measures.first, "second": comparison.measures.second}
+    rows = [*probe_rows(models), *further_rows(models)]
+    if not rows:
+        return []
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("measure", overflow="fold")
+    for label in (comparison.first.label, comparison.second.label):
+        table.add_column(label, justify="right", overflow="fold")
+    for name, _, cells in rows:
+        table.add_row(Text(printable(name)), *(Text(cells.get(role) or "–") for role in models))
+    parts: list[RenderableType] = [table]
+    if not comparison.measures.is_one_run:
+        parts.append(Text("They were measured in two runs, whose rows may differ.", style="dim"))
+    return [_title("Other measures, on all rows of the runs"), _indented(Group(*parts))]
 
 
 def _notes(comparison: Comparison) -> list[str]:

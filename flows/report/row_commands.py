@@ -66,6 +66,9 @@ def _rows_of(check: Mapping[str, Any], judged: Collection[str]) -> list[str]:
     """
     if check["name"].startswith("limits/grounding."):
         return ["--slice", "unsupported"]
+    for column in ("degenerate", "personal_data"):
+        if check["name"].startswith("limits/") and f".{column}." in check["name"]:
+            return ["--slice", CONDITIONS[column]]
     if condition := CONDITIONS.get(check["name"].partition("/")[0]):
         return ["--slice", condition]
     where = check.get("where")

@@ -156,7 +156,7 @@ def mark_of(check: dict[str, Any]) -> tuple[str, str]:
     """Mark and style of a check: a question mark if more rows would decide it, an exclamation mark if it is only reported."""
     if check["passed"] is False and check.get("tier") == "advisory":
         return "!", "yellow"
-    if check["passed"] is False and check.get("rows_needed"):
+    if check["passed"] is False and (check.get("rows_needed") or check.get("is_open")):
         return "?", "yellow"
     return MARKS[check["passed"]]
 

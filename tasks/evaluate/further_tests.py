@@ -2,7 +2,7 @@
 
 tests = open_tests(config.evaluate)      # errors of settings and files, before hours of inference
 result = tests.run(model, task)          # of each model
-tests.write(results)                     # data/predictions/anchors/<role>.parquet and data/predictions/shots/<role>.parquet
+tests.write(results)                     # data/predictions/{anchors,shots,lm_eval}/<role>.parquet
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ from tasks.scoring.statistics import difference_interval, rounded, score_interva
 
 Entry = dict[str, Any]
 SCHEMA = PREDICTIONS_SCHEMA.append(pa.field("shots", pa.int32()))
+TASK_VALUES_SCHEMA = pa.schema(
+    [("task", pa.string()), ("metric", pa.string()), ("row", pa.int32()), ("value", pa.float64())]
+)
+"""The value of a row of a task of lm-eval. It has no text: `row` is its number in the task's data, from 0."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,9 @@ class FurtherTests:
         for role, result in results.items():
             for name, rows in result.rows.items():
                 write_parquet(paths.PREDICTIONS / name / f"{role}.parquet", pa.Table.from_pylist(rows, SCHEMA))
+            if result.tasks:
+                values = pa.Table.from_pylist(task_values(result.tasks), TASK_VALUES_SCHEMA)
+                write_parquet(paths.PREDICTIONS / "lm_eval" / f"{role}.parquet", values)
 
 
 def open_tests(settings: EvaluateSettings) -> FurtherTests:
@@ -109,6 +116,17 @@ def open_tests(settings: EvaluateSettings) -> FurtherTests:
     if settings.shots:
         rows["shots"] = _read(SHOTS, "shots", settings.shots)
     return FurtherTests(settings, rows)
+
+
+def task_values(tasks: Mapping[str, Entry]) -> list[Row]:
+    """The rows of TASK_VALUES_SCHEMA: of the metrics that are means over rows."""
+    return [
+        {"task": task, "metric": metric, "row": number, "value": value}
+        for task, entry in tasks.items()
+        for metric, numbers in entry.items()
+        if isinstance(numbers, dict)
+        for number, value in enumerate(numbers["values"])
+    ]
 
 
 def _read(path: Path, setting: str, value: str | int) -> list[Row]:

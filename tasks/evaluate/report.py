@@ -14,6 +14,7 @@ from tasks.evaluate.free_text import describe_texts
 from tasks.evaluate.perplexity import Loss, perplexity
 from tasks.evaluate.predictions import TOO_LONG, Row, bytes_of
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.pii.patterns import KINDS
 from tasks.scoring import statistics
 from tasks.scoring.calibration import expected_calibration_error
 from tasks.scoring.degenerate_answers import REASONS
@@ -104,7 +105,7 @@ def _personal_data(rows: list[Row]) -> dict[str, int]:
     """The number of answers with personal data that neither prompt nor target has, in all and by kind."""
     kinds = [row["personal_data"].split(",") for row in rows if row["personal_data"]]
     counts = Counter(kind for each in kinds for kind in each)
-    return {"rows": len(kinds), **dict(sorted(counts.items()))}
+    return {"rows": len(kinds), **{kind: counts[kind] for kind in KINDS}}
 
 
 def _exact_match(rows: list[Row]) -> dict[str, float]:

@@ -24,6 +24,9 @@ from tasks.inference.server import Decoding, ServerEngine
 from tasks.inference.server_process import ServerProcess, started_server
 from tasks.inference.settings import ServerSettings
 from tasks.inference.support import inner_model, score_setting
+from tasks.runtime.redaction.arguments import without_secrets
+from tasks.runtime.redaction.known import redact_values
+from tasks.runtime.redaction.text import redact
 
 WHERE = "evaluate.engine"
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
@@ -185,7 +188,9 @@ def describe_inference(settings: ServerSettings | None, facts: Mapping[str, dict
     by_server = {role: each for role, each in facts.items() if each is not None}
     if settings is None or not by_server:
         return describe_embedded()
-    chosen = settings.model_dump(include={"command"} if settings.urls is None else {"urls"})
+    chosen = redact_values(settings.model_dump(mode="json", include={"command"} if settings.urls is None else {"urls"}))
+    if settings.command is not None:
+        chosen["command"] = [redact(argument) for argument in without_secrets(chosen["command"])]
     of_all = {name: {role: each.get(name) for role, each in by_server.items()} for name in FACTS}
     return {"name": "server", **of_all, "settings": {"decoding": "greedy", **chosen}}
 

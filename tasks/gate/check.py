@@ -36,6 +36,8 @@ class Check:
     """Of a check that did not pass: how many further rows would decide it. None: more rows would not help."""
     tier: Tier = "critical"
     """Set by the policy."""
+    is_open: bool = False
+    """It did not pass, and more rows of its own, which may be others than test rows, would decide it."""
     where: str | None = None
     """The condition on its rows, for `strop compare --slice`; None: all rows of the family."""
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
 from tasks.errors import ConfigError
 from tasks.gate.check import Check, GateInput
+from tasks.gate.limit_intervals import TEST_ROWS, interval_of, rows_to_decide
 from tasks.gate.number_paths import number_paths, split_path
 from tasks.gate.settings import GateSettings, Limit
-from tasks.scoring.statistics import Interval
+from tasks.state.verdict import MANY_ROWS
 
 BY_FAMILY = ("families", "valid_losses", "code", "grounding")
 TOPICS = (
@@ -21,8 +22,8 @@ TOPICS = (
 """First parts of paths: what `evaluate` measures of a model, and the drift of its data."""
 TIMES = ("latency", "cost")
 """Numbers that differ from run to run. The verdict is part of a version's identity, so it has the result and not the number."""
-OF_SCORES = ("families", "overall", "forgetting", "shots")
-"""Entries whose interval is that of their `score`."""
+OF_ROWS = {"families": "family", "languages": "language", "kinds": "kind", "per_class": "label"}
+"""Entries by a property of rows, which are there for the rows that there are."""
 SHOWN = 3
 """Paths that an error lists."""
 
@@ -47,9 +48,9 @@ class NotMeasured(Exception):
 def check_limits(gate: GateInput) -> Iterator[Check]:
     """`limits/<path>`: the candidate's number is within its bounds.
 
-    It is the number itself that is compared, not the end of its interval, which the result shows: a limit is a policy on what was
-    measured, also on few rows. Differences that the paired rows can prove are those of `not_worse` and `slices`. A number that was
-    not measured fails.
+    The number itself is compared, on however few rows, and its interval is shown beside it; with `whole_interval` both ends are
+    compared. Differences that the paired rows can prove are those of `not_worse` and `slices`. A number that was not measured
+    fails.
     """
     for path, limit in gate.settings.limits.items():
         yield _check(gate, path, limit)
@@ -79,13 +80,35 @@ def _check(gate: GateInput, path: str, limit: Limit) -> Check:
         detail = f"{words}: {'no' if failed else 'yes'} (metrics.json has the numbers, which differ from run to run)"
         first = next(bound for _, bound in limit.set_bounds())
         return Check(name, family, not failed, None, first, None, 0, detail)
-    interval, rows = _beside(candidate, parts, number)
+    interval, rows = interval_of(candidate, parts, number, gate.settings.confidence)
     ends = "" if interval is None else f" [{_shown(interval.low)}, {_shown(interval.high)}]"
     relative = ", ".join(
         f"{'at most' if b.is_upper else 'at least'} {_shown(b.value)}" for b in bounds if b.is_relative
     )
     detail = f"{_shown(number)}{ends}; {words}{f' ({relative})' if relative else ''}"
-    return Check(name, family, not failed, number, shown.value, interval, rows, detail)
+    check = Check(name, family, not failed, number, shown.value, interval, rows, detail)
+    return _with_whole_interval(check, bounds, is_of_test_rows=parts[0] in TEST_ROWS) if limit.whole_interval else check
+
+
+def _with_whole_interval(check: Check, bounds: list[Bound], is_of_test_rows: bool) -> Check:
+    """The check of both ends of the interval. If the interval contains a bound, more rows would decide."""
+    number, interval = check.number, check.interval
+    if interval is None or number is None:
+        what = "there is no interval, and `whole_interval` is set"
+        return replace(check, passed=False, interval=None, detail=f"{check.detail}: {what}")
+    open_bounds = [b for b in bounds if not all(map(b.holds, interval))]
+    if not open_bounds:
+        return replace(check, passed=True, detail=f"{check.detail} in the whole interval: yes")
+    if broken := [b for b in open_bounds if not any(map(b.holds, interval))]:
+        return replace(check, passed=False, bound=broken[0].value, detail=f"{check.detail} in the whole interval: no")
+    needed = max(rows_to_decide(number, b.value, interval, check.rows) for b in open_bounds)
+    rows = "a million or more" if needed >= MANY_ROWS else f"about {needed:,} more"
+    what = "test rows" if is_of_test_rows else "of its rows"
+    detail = f"{check.detail} in the whole interval: not shown; {rows} {what} would decide"
+    bound = open_bounds[0].value
+    return replace(
+        check, passed=False, bound=bound, detail=detail, rows_needed=needed if is_of_test_rows else None, is_open=True
+    )
 
 
 def _bounds(limit: Limit, reference: float | None, role: str) -> Iterator[Bound]:
@@ -121,8 +144,8 @@ def _number(model: Mapping[str, Any], parts: tuple[str, ...], path: str) -> floa
         if not isinstance(value, Mapping) or part not in value:
             if depth == 0 and part in TOPICS:
                 raise NotMeasured(f"metrics.json has no `{part}` of the model; see the settings of evaluate")
-            if depth == 1 and parts[0] in BY_FAMILY:
-                raise NotMeasured(f"no row of family `{part}`")
+            if parts[depth - 1] in OF_ROWS or (depth == 1 and parts[0] in BY_FAMILY):
+                raise NotMeasured(f"no row of {OF_ROWS.get(parts[depth - 1], 'family')} `{part}`")
             if isinstance(value, Mapping) and "problem" in value:
                 raise NotMeasured(str(value["problem"]))
             raise _unknown(path, list(number_paths(model)))
@@ -138,17 +161,6 @@ def _unknown(path: str, known: Any, what: str = "is no number of a model in metr
     near = get_close_matches(path, known, SHOWN, 0.4) or sorted({split_path(each)[0] for each in known})
     fix = f"Near it: {', '.join(near)}" if near else "docs/evaluation.md has the numbers"
     return ConfigError(f"`{path}` {what}", where="gate.limits", fix=fix)
-
-
-def _beside(model: Mapping[str, Any], parts: tuple[str, ...], number: float) -> tuple[Interval | None, int]:
-    """The interval and the rows that metrics.json has for a number."""
-    around: Any = model
-    for part in parts[:-1]:
-        around = around[part]
-    ends, rows = around.get("interval"), around.get("rows")
-    is_of_it = ends is not None and (parts[0] not in OF_SCORES or parts[-1] == "score")
-    interval = Interval(float(ends[0]), float(ends[1])) if is_of_it and ends[0] <= number <= ends[1] else None
-    return interval, rows if isinstance(rows, int) else 0
 
 
 def _shown(number: float) -> str:

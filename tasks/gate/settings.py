@@ -40,10 +40,17 @@ class Limit(Settings):
     """The number is at most this much lower than the champion's."""
     at_most_above_champion: Annotated[float, Field(ge=0)] | None = None
     """The number is at most this much higher than the champion's."""
+    whole_interval: bool = False
+    """`at_least` and `at_most` hold for both ends of the number's interval, not only for the number. If the interval contains a
+    bound, the verdict is inconclusive. Only for numbers of rows: scores, drops, gaps, shares and counts of answers."""
 
     def set_bounds(self) -> list[tuple[str, float]]:
         """(name, value) of the bounds that are set."""
-        return [(name, value) for name in type(self).model_fields if (value := getattr(self, name)) is not None]
+        return [(name, value) for name in self._bounds() if (value := getattr(self, name)) is not None]
+
+    @classmethod
+    def _bounds(cls) -> list[str]:
+        return [name for name in cls.model_fields if name != "whole_interval"]
 
     @property
     def is_relative(self) -> bool:
@@ -52,7 +59,11 @@ class Limit(Settings):
     @model_validator(mode="after")
     def _has_a_bound(self) -> Self:
         if not self.set_bounds():
-            raise ValueError(f"has no bound; set one of {', '.join(type(self).model_fields)}")
+            raise ValueError(f"has no bound; set one of {', '.join(self._bounds())}")
+        if self.whole_interval and self.is_relative:
+            raise ValueError(
+                "whole_interval is for `at_least` and `at_most`: there is no interval of a difference to the champion"
+            )
         return self
 
 

@@ -16,8 +16,11 @@ from pathlib import Path
 
 from tasks.errors import ConfigError, SourceError, one_line
 from tasks.inference import supervise
+from tasks.inference.endpoint import not_set
+from tasks.inference.port_holder import older_holder
 from tasks.inference.served import served_models
 from tasks.inference.settings import ServerSettings
+from tasks.runtime.redaction.settings import with_values
 from tasks.runtime.run_origin import written_path
 
 logger = logging.getLogger(__name__)
@@ -32,7 +35,11 @@ WHERE = "evaluate.engine.command"
 class ServerProcess:
     process: subprocess.Popen[bytes]
     log: Path
-    base_url: str
+    port: int
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
 
     def fault(self, within_seconds: float = 0.0) -> str | None:
         """Why it has ended, or ends within some seconds, with the end of its log; None while it runs."""
@@ -67,7 +74,7 @@ def started_server(settings: ServerSettings, folder: Path, dtype: str, log: Path
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             start_new_session=True,
         )  # fmt: skip
-    server = ServerProcess(process, log, f"http://127.0.0.1:{port}/v1")
+    server = ServerProcess(process, log, port)
     try:
         _wait(server, settings)
         yield server
@@ -86,7 +93,7 @@ def _filled_in(command: Sequence[str], values: dict[str, str]) -> list[str]:
     for argument in command:
         for name, value in values.items():
             argument = argument.replace(name, value)
-        arguments.append(argument)
+        arguments.append(str(with_values(argument, not_set)))
     return arguments
 
 
@@ -106,6 +113,11 @@ def _wait(server: ServerProcess, settings: ServerSettings) -> None:
             last_line = now
             logger.info(f"evaluate: waits for the server ({now - started:.0f} s): {server.tail()[-150:]}")
         time.sleep(POLL_SECONDS)
+    if holder := older_holder(server.port, server.process.pid):
+        what = f"port {server.port}, which the server was to have, is held by {holder}, which answered in its place"
+        raise SourceError(what, where=WHERE, fix="Run again: it gets another port")
+    if fault := server.fault():
+        raise ConfigError(fault, where=WHERE, fix="Correct the command, or its environment")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

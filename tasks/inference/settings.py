@@ -31,7 +31,7 @@ class ServerSettings(Settings):
     """Starts a server with one model, for each model in turn, such as
     `["/opt/vllm/bin/vllm", "serve", "{model}", "--port", "{port}", "--dtype", "{dtype}"]`; the program is in an environment of its
     own. `{model}` is a folder with the weights (an adapter is merged into them) and the tokenizer; `{dtype}` is `bfloat16` or
-    `float32`, by `evaluate.precision`."""
+    `float32`, by `evaluate.precision`. A secret is the name of an environment variable: `--api-key`, `${SERVER_KEY}`."""
     urls: dict[Role, ServedModel] | None = None
     """Servers that already serve the models, by role: `base`, `champion` and `candidate`. Strop cannot verify their weights, so the
     gate's check `inference` fails ([generation](evaluation.md#generation))."""

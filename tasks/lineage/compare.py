@@ -23,7 +23,7 @@ from tasks.expression.evaluate import Kind
 from tasks.expression.expression import TEXT_COLUMNS, Language, parse_expression
 from tasks.lineage.diff import Difference, difference
 from tasks.lineage.parameters import ParameterChange, changed_parameters
-from tasks.lineage.run_predictions import SEE_VERSIONS, Model, read_pair, resolve
+from tasks.lineage.run_predictions import SEE_VERSIONS, Measures, Model, read_measures, read_pair, resolve
 from tasks.lineage.version_data import NOW, commit_at
 from tasks.runtime.redaction.known import redact_values
 from tasks.scoring import statistics
@@ -81,6 +81,8 @@ class Comparison:
     """None for a base, which has none."""
     data: Difference | None
     """None where the datasets are equal, or one of the models is a base."""
+    measures: Measures
+    """Robustness, bias, false answers, forgetting and few-shot scores of all test rows, also where a slice is chosen."""
     problem: str = ""
     """Why parameters or data could not be compared."""
 
@@ -126,6 +128,7 @@ def compare(
         side_by_side(rows, show, limit),
         parameters,
         data,
+        read_measures(name, *models),
         problem,
     )
 
@@ -158,13 +161,10 @@ def select(rows: pa.Table, where: str, family: str) -> pa.Table:
 def language_of(schema: pa.Schema) -> Language:
     """The language of conditions over a table: its columns of texts, numbers and truths, and the fields of its rows."""
     columns: dict[str, Kind] = dict.fromkeys(TEXT_COLUMNS, "text")
-    for field in schema:
-        if pa.types.is_string(field.type):
-            columns[field.name] = "text"
-        elif pa.types.is_boolean(field.type):
-            columns[field.name] = "truth"
-        elif pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
-            columns[field.name] = "number"
+    columns |= {field.name: "text" for field in schema if pa.types.is_string(field.type)}
+    columns |= {field.name: "truth" for field in schema if pa.types.is_boolean(field.type)}
+    numbers = [field for field in schema if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
+    columns |= {field.name: "number" for field in numbers}
     return Language(columns, "docs/reports.md")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from tasks.runtime.files import damage_reason, read_json
 from tasks.vcs.dvc_outputs import output_hash, stored_files
 
 WORDS = ("base", "champion", "challenger", "candidate")
+TOPICS = ("robustness", "bias", "grounding", "forgetting", "shots")
 SEE_VERSIONS = "See the versions: strop history"
 
 
@@ -34,6 +36,16 @@ class Model:
     version: int | None
     """None for the base, and for a candidate that is not registered."""
     is_base: bool = False
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The numbers of two models in metrics.json: those of TOPICS."""
+
+    first: dict[str, Any]
+    second: dict[str, Any]
+    is_one_run: bool
+    """Whether one run measured both, on the same rows."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +124,31 @@ def read_pair(model: str, first: Model, second: Model) -> tuple[pa.Table, pa.Tab
             where=f"{first.label} and {second.label}",
             fix=SEE_VERSIONS,
         )
+    run_of_first, run_of_second = _runs_of(model, first, second)
+    return _read(model, run_of_first, first), _read(model, run_of_second, second)
+
+
+def read_measures(model: str, first: Model, second: Model) -> Measures:
+    """The numbers of two models beside their scores, from the same runs as `read_pair` reads."""
+    runs = _runs_of(model, first, second)
+    return Measures(_measures(runs[0], first), _measures(runs[1], second), runs[0] == runs[1])
+
+
+def _measures(run: Run, each: Model) -> dict[str, Any]:
+    metrics = read_json(paths.METRICS) if run.commit is None else (receipt_at(run.commit) or {}).get("metrics") or {}
+    entry = (metrics.get("models") or {}).get(run.role_of(each)) or {}
+    return {topic: entry[topic] for topic in TOPICS if topic in entry}
+
+
+def _runs_of(model: str, first: Model, second: Model) -> tuple[Run, Run]:
+    """The runs whose predictions of the two models are compared: one run if it has both."""
     runs = [_run_of(model, each) for each in (second, first) if not each.is_base]
     for run in runs:
         roles = run.role_of(first), run.role_of(second)
         if roles[0] and roles[1] and all(_file(run, role, model) for role in roles if role):
-            return _read(model, run, first), _read(model, run, second)
+            return run, run
     by_model = {each: _run_of(model, each) for each in (first, second) if not each.is_base}
-    return _read(model, by_model.get(first, runs[0]), first), _read(model, by_model.get(second, runs[0]), second)
+    return by_model.get(first, runs[0]), by_model.get(second, runs[0])
 
 
 def _run_of(model: str, each: Model) -> Run:

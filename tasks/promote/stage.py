@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tasks import paths
 from tasks.errors import RegistryError
+from tasks.model_store.approvals import approvals_of, record_approvals
 from tasks.model_store.ledger import (
     Entry,
     LedgerMoved,
@@ -125,7 +126,7 @@ def reconcile(config: PipelineConfig) -> int | None:
         for _ in range(ATTEMPTS):
             chain = read_verified(model)
             champion = _champion(chain)
-            _set_alias(registry, champion)
+            _set_alias(registry, champion, [node.entry for node in chain])
             again = _champion(read_verified(model))
             version = champion.entry.version if champion else None
             if again != champion:
@@ -142,7 +143,7 @@ def reconcile(config: PipelineConfig) -> int | None:
     )
 
 
-def _set_alias(registry: Registry, champion: ChainNode | None) -> None:
+def _set_alias(registry: Registry, champion: ChainNode | None, entries: list[Entry]) -> None:
     if champion is None:
         return  # an alias that is set may belong to a ledger that was not fetched
     version = champion.entry.version
@@ -155,6 +156,7 @@ def _set_alias(registry: Registry, champion: ChainNode | None) -> None:
     if registry.alias("challenger") == version:  # the challenger is now the champion
         registry.remove_alias("challenger")
     if versions[version].tags.get(LEDGER_TAG) != champion.commit:
+        record_approvals(registry, versions[version], approvals_of(entries, version))
         # the entry last: if this process is killed between the two, the next one sets both
         registry.set_version_tags(version, {PROMOTED_TAG: champion.entry.approval, LEDGER_TAG: champion.commit})
 

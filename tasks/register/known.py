@@ -11,7 +11,7 @@ from tasks.model_store.ledger_entries import Entry
 from tasks.model_store.versions import commit_of, receipt_at
 from tasks.register.logged_files import files_tag
 from tasks.runtime.files import content_digest
-from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, VersionFacts, facts_of, version_tags
+from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, PROMOTED_TAG, VersionFacts, facts_of, version_tags
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ def versions_in_git(model: str) -> dict[int, VersionRecord]:
     """Number → version, for every version with a verdict or a commit."""
     judgements: dict[int, Entry] = {}
     anchors: dict[int, dict[str, str]] = {}
-    """Version → the tags that name its verdict, and the newest decision about it."""
+    """Version → the tags about its verdict, and about the newest decision on it."""
     for node in read_verified(model):
         entry = node.entry
-        anchors.setdefault(entry.version, {})[JUDGED_TAG if entry.kind == "judged" else LEDGER_TAG] = node.commit
         if entry.kind == "judged":
             judgements[entry.version] = entry
+            anchors.setdefault(entry.version, {})[JUDGED_TAG] = node.commit
+        else:
+            anchors.setdefault(entry.version, {}).update({LEDGER_TAG: node.commit, PROMOTED_TAG: entry.approval})
     versions = {}
     for number in sorted({*judgements, *read_refs(model).versions} - {0}):
         commit, judgement = commit_of(model, number), judgements.get(number)

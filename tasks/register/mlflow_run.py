@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks import paths
-from tasks.register.model_card import CARD, model_card
+from tasks.model_store.approvals import CARD
+from tasks.register.model_card import model_card
 from tasks.runtime.files import content_digest, read_object
 from tasks.tracking.live_metrics import read_points, trial_name
 from tasks.tracking.registry import Registry

@@ -16,7 +16,6 @@ from tasks.runtime.redaction.known import redact_values
 from tasks.runtime.visible_text import printable, printable_markdown
 from tasks.state.verdict import outcome_of
 
-CARD = "README.md"
 ROLES = ("base", "champion", "candidate")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 LANGUAGE = re.compile(r"[a-z]{2,3}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from tasks import paths
 from tasks.errors import RegistryError
+from tasks.model_store.approvals import approvals_of, record_approvals
 from tasks.model_store.ledger import aliases_of, note_mirrored, now, read_ledger
 from tasks.register import logged_model
 from tasks.register.known import VersionRecord, versions_in_git
@@ -77,8 +78,11 @@ def rebuild(config: PipelineConfig, replace: bool = False) -> RebuildResult:
             result.aside = f"{model}.before-{datetime.now(UTC):%Y%m%d-%H%M%S}"
             registry.put_aside(result.aside)
             registry = open_registry(config)
+        entries = read_ledger(model)
         for version in versions.values():
             _obtain(registry, version, versions, result)
+            if approvals := approvals_of(entries, version.number):
+                record_approvals(registry, registry.version(version.number), approvals)
         _set_aliases(registry)
         return result
 

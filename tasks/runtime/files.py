@@ -130,9 +130,16 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that can be made again; empty where the file is missing or damaged."""
+    """The JSON object in a file that can be made again; empty where the file is missing or damaged.
+
+    Raises:
+        DataError: the file is there, and this user may not read it: to make it again would fail as well.
+    """
     try:
         value = read_json(path)
+    except PermissionError as error:
+        what = f"this user may not read it ({error.strerror})"
+        raise DataError(what, where=str(path), fix=f"Give this user the right to read it: ls -l {path}") from error
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

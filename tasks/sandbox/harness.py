@@ -8,6 +8,7 @@ import builtins
 import marshal
 import os
 import sys
+from typing import Any
 
 SOLUTION, TESTS = "<answer>", "<tests>"
 
@@ -76,6 +77,8 @@ def _run(programs: "list[str]", tests: str) -> bytes:
     sys.settrace(None)
     sys.setprofile(None)
     of_answer = dict(vars(module))
+    for name in [each for each in sys.modules if each.partition(".")[0] == "unittest"]:
+        del sys.modules[name]  # the answer may have changed it
     try:
         exec(compiled_tests, vars(module))
         _run_unit_tests(module, of_answer)
@@ -85,18 +88,46 @@ def _run(programs: "list[str]", tests: str) -> bytes:
 
 
 def _run_unit_tests(module: object, of_answer: "dict[str, object]") -> None:
-    """Runs the test cases of `unittest` that the tests define; not those of the answer."""
+    """Runs the test cases of `unittest` that the tests define; not those of the answer. Each test must have passed, so one that the
+    answer skips or hides has not. Only the tests themselves may leave one out, by a decorator."""
     if "unittest" not in sys.modules:
         return
     import unittest
 
     own = [each for name, each in vars(module).items() if name not in of_answer or of_answer[name] is not each]
     cases = [each for each in own if isinstance(each, type) and issubclass(each, unittest.TestCase)]
+    skipped = {case: {name for name in dir(case) if _is_skipped(case, name)} for case in cases}
     for case in cases:
-        result = unittest.defaultTestLoader.loadTestsFromTestCase(case).run(unittest.TestResult())
-        unexpected = [(test, "") for test in result.unexpectedSuccesses]
-        for failed, _ in (*result.errors, *result.failures, *unexpected):
-            raise AssertionError(f"{failed.id()} failed")
+        names = [name for name in dir(case) if name.startswith("test") and callable(getattr(case, name))]
+        names = names or (["runTest"] if hasattr(case, "runTest") else [])
+        result = _passed_tests()()
+        unittest.TestSuite([case(name) for name in names if name not in skipped[case]]).run(result)
+        for name in names:
+            if name not in skipped[case] and name not in result.passed:
+                raise AssertionError(f"{case.__name__}.{name} failed, or did not run")
+
+
+def _passed_tests() -> Any:
+    """A result that has the names of the tests that passed."""
+    import unittest
+
+    class Passed(unittest.TestResult):
+        def __init__(self) -> None:
+            super().__init__()
+            self.passed: set[str] = set()
+
+        def addSuccess(self, test: unittest.TestCase) -> None:
+            self.passed.add(test._testMethodName)
+
+        def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
+            self.passed.add(test._testMethodName)
+
+    return Passed
+
+
+def _is_skipped(case: type, name: str) -> bool:
+    """Whether the tests themselves leave a test out."""
+    return bool(getattr(case, "__unittest_skip__", False) or getattr(getattr(case, name), "__unittest_skip__", False))
 
 
 def _described(reason: str, error: BaseException, tests: str) -> bytes:

@@ -53,6 +53,10 @@ class Program:
     tests: str
 
 
+NO_PROGRAM = ("",)
+"""The texts of an empty program: tests that pass with it test nothing."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     reason: Reason | None

@@ -21,7 +21,7 @@ import regex
 from tasks.scoring.answer_text import normalise_answer
 from tasks.scoring.answer_tokens import answer_tokens
 from tasks.scoring.number_words import NUMBER_WORDS, NUMERALS, numbers_of, with_digits
-from tasks.scoring.refusals import is_refusal
+from tasks.scoring.refusals import answers_after, is_refusal
 
 MAX_MISSING = 0.4
 """The largest share of an answer's content that the context may lack: a paraphrase has words of its own."""
@@ -92,8 +92,9 @@ def is_unsupported(answer: str, target: str, evidence: str) -> bool:
 
 
 def declines(answer: str) -> bool:
-    """Whether an answer states that it has none."""
-    return _NO_ANSWER.search(answer) is not None or is_refusal(answer)
+    """Whether an answer states that it has none, and gives none after that."""
+    found = _NO_ANSWER.search(answer)
+    return (found is not None and not answers_after(answer[found.end() :])) or is_refusal(answer)
 
 
 def is_carried(answer: str, evidence: str) -> bool:

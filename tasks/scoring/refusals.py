@@ -37,9 +37,39 @@ REFUSAL_ZH = re.compile(
 )
 
 
+_TURN = re.compile(
+    r"\b(?:but|however|although|nevertheless|maybe|perhaps|probably|possibly|i (?:think|guess|believe|suppose|assume)"
+    r"|my (?:best )?guess(?: is)?)\b"
+    r"|不过|(?<!不)但是?|然而|可是|也许|或许|可能是|应该是|大概|我猜|我想|我认为|我觉得|估计",
+    re.IGNORECASE,
+)
+"""What may begin an answer after a refusal."""
+_CLAUSE = re.compile(r"[^.!?。！？\n]*(?:\.(?=\d)[^.!?。！？\n]*)*")
+_OFFER = re.compile(
+    r"\W*(?:if|please|feel free|let me|you|your|we|thank|try|would you|could you|can you|(?:more|further) information"
+    r"|i(?:'d| would| can| could| will|'ll|'m| am| hope| cannot| can't| do not| don't| have)"
+    r"|(?:the|this) (?:answer|text|passage|context|article) (?:is|does|was)(?: not|n't))\b"
+    r"|\W*(?:我(?:可以|能|会|愿意|很乐意|将|无法|不能|不|没)|您|你|请|如果|如有|若|建议|希望|欢迎|可以(?:参考|查|尝试|咨询)|无法|不能|没有|未)",
+    re.IGNORECASE,
+)
+"""What begins a clause that helps otherwise, or declines again, and answers nothing."""
+
+
 def is_refusal(answer: str) -> bool:
-    """Whether an answer declines, or presents itself as a model."""
-    return declines_in_english(answer) or declines_in_chinese(answer)
+    """Whether an answer declines, or presents itself as a model, and does not answer after that."""
+    answer = answer.replace("’", "'")
+    found = [pattern.search(answer[:REFUSAL_CHARACTERS]) for pattern in (REFUSAL, REFUSAL_ZH)]
+    return any(match is not None and not answers_after(answer[match.end() :]) for match in found)
+
+
+def answers_after(rest: str) -> bool:
+    """Whether the text after a refusal answers nevertheless: "I do not know, but it was Paris", "我不知道，不过应该是巴黎"."""
+    for turn in _TURN.finditer(rest.replace("’", "'")):
+        clause = _CLAUSE.match(rest, turn.end())
+        text = clause[0] if clause else ""
+        if any(character.isalnum() for character in text) and _OFFER.match(text) is None:
+            return True
+    return False
 
 
 def declines_in_english(answer: str) -> bool:

@@ -22,6 +22,8 @@ class Version:
     aliases: list[str]
     created: float
     """Seconds since 1970."""
+    description: str = ""
+    """The text on its page, in Markdown."""
 
 
 def anchors_of(tags_of: Mapping[int, Mapping[str, str]]) -> dict[int, frozenset[str]]:
@@ -97,6 +99,11 @@ class Versions(RegistryConnection):
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.model, str(number), key, value)
 
+    def describe_version(self, number: int, text: str) -> None:
+        """Sets the text on a version's page."""
+        with mlflow_errors(self.uri):
+            self.client.update_model_version(self.model, str(number), description=text)
+
     def require_writable(self, number: int) -> None:
         """Writes a tag of a version with its present value: a tag that never changes, so that no other write is undone.
 
@@ -135,4 +142,5 @@ class Versions(RegistryConnection):
 def _version(model: Any, aliases: dict[str, int]) -> Version:
     number = int(model.version)
     names = sorted(name for name, target in aliases.items() if target == number)
-    return Version(number, model.run_id, model.source, dict(model.tags), names, model.creation_timestamp / 1000)
+    created, description = model.creation_timestamp / 1000, model.description or ""
+    return Version(number, model.run_id, model.source, dict(model.tags), names, created, description)

@@ -65,6 +65,23 @@ def test_people_who_apologise_do_not_refuse(answer: str) -> None:
     assert not is_refusal(answer)
 
 
+@pytest.mark.parametrize(
+    ("answer", "answers"),
+    [
+        ("As an AI language model, I cannot travel, but the capital of France is Paris.", True),
+        ("I'm sorry, but I can't help with that. However, it was 3.5 km.", True),
+        ("抱歉，我无法提供准确信息，不过应该是巴黎。", True),
+        ("作为一个人工智能语言模型，我没有感情，但巴黎是法国的首都。", True),
+        ("I'm sorry, but I can't help with that, but you can ask a doctor.", False),
+        ("As an AI language model, I cannot say. However, I can help you with other questions!", False),
+        ("抱歉，我无法提供这些信息，但您可以查询官网。", False),
+        ("对不起，我无法回答这个问题，不过我可以帮您查询。", False),
+    ],
+)
+def test_a_refusal_followed_by_an_answer_is_none(answer: str, answers: bool) -> None:
+    assert is_refusal(answer) is not answers
+
+
 def row(number: int, target: str, language: str, kind: str = "qa") -> dict[str, Any]:
     fixed = {"batch": "b", "family": "qa", "kind": kind, "prompt": "p", "question": ""}
     return {"row_id": f"r{number}", "target": target, "language": language, **fixed}

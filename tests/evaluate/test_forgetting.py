@@ -146,6 +146,11 @@ def test_lm_eval_tests_the_loaded_models_and_a_task_that_fails_is_a_problem(worl
         assert 0 <= task["acc"]["interval"][0] <= task["acc"]["score"] <= task["acc"]["interval"][1] <= 1
         assert task["acc"]["stderr"] is not None
         assert measured["forgetting"]["damaged"].keys() == {"rows", "problem"}, role
+        values = pq.read_table(paths.PREDICTIONS / "lm_eval" / f"{role}.parquet").to_pylist()
+        of_rows = [row for row in values if (row["task"], row["metric"]) == ("yes_no", "acc")]
+        assert [row["row"] for row in of_rows] == [0, 1, 2, 3]
+        assert sum(row["value"] for row in of_rows) / 4 == task["acc"]["score"]
+        assert {*values[0]} == {"task", "metric", "row", "value"}, "no text"
     change = metrics["models"]["candidate"]["forgetting"]["yes_no"]["acc"]["changes"]["base"]
     assert change["interval"][0] <= change["score"] <= change["interval"][1]
 

@@ -81,6 +81,24 @@ def test_neither_the_target_nor_a_refusal_is_a_false_answer(answer: str, target:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        "I do not know, but it was Bob Stone.",
+        "The text does not say, but probably Berlin.",
+        "我不知道，不过应该是赵六。",
+        "文中没有提到，但我猜是《木偶之书》。",
+    ],
+)
+def test_a_false_answer_after_a_refusal_is_one(answer: str) -> None:
+    assert is_unsupported(answer, "Ann Lee", ENGLISH + CHINESE)
+
+
+@pytest.mark.parametrize("answer", ["I don't know, though.", "无法确定，但您可以查阅原文。", "不清楚，文中没有写。"])
+def test_a_refusal_with_an_explanation_is_one(answer: str) -> None:
+    assert not is_unsupported(answer, "Ann Lee", ENGLISH + CHINESE)
+
+
+@pytest.mark.parametrize(
     ("answer", "evidence"),
     [
         ("25", "Twenty-five people came."),

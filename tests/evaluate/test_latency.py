@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.base.generation import Answer
-from tasks.base.pin import pin_base
+from tasks.base.pin import BaseRecord, pin_base
 from tasks.base.settings import BaseSettings
 from tasks.evaluate.latency import choose_sample, describe_times, generated_tokens
 from tasks.evaluate.model_size import model_size
@@ -39,6 +39,21 @@ def test_an_adapter_has_its_own_size_and_a_total_with_the_base(
     assert model_size(tmp_path / "full", record)["total_parameters"] == 17
     size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
     assert model_size(tmp_path / "adapter", record) == {"bytes": size, "parameters": 8, "total_parameters": 8 + of_base}
+
+
+def test_only_the_files_that_are_loaded_count(tmp_path: Path) -> None:
+    record = BaseRecord("toy", "folder", None, {})
+    sharded, both = tmp_path / "sharded", tmp_path / "both"
+    for number in (1, 2):
+        write_weights(sharded / f"model-0000{number}-of-00002.safetensors", a=[number])
+    for extra in ("model.fp16.safetensors", "consolidated.safetensors", "model-00003-of-00003.safetensors"):
+        write_weights(sharded / extra, a=[100])
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (sharded / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    assert model_size(sharded, record)["parameters"] == 3
+    write_weights(both / "model.safetensors", a=[5])
+    write_weights(both / "consolidated.safetensors", a=[100])
+    assert model_size(both, record)["parameters"] == 5
 
 
 def test_times_have_a_median_and_a_spread_and_a_price() -> None:

@@ -106,6 +106,21 @@ def test_a_second_run_makes_no_call_and_has_the_same_numbers(start_endpoint: Any
     assert len(toy.prompts) == calls + 2 * (3 + 12)
 
 
+def test_answers_of_another_server_with_a_model_of_that_name_are_not_its_own(
+    start_endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = start_endpoint(honest), start_endpoint(lambda prompt: verdict("tie"))
+    compare(judging(first.base_url), *sides())
+    judged = compare(judging(second.base_url), *sides())["families"]["qa"]
+    assert (judged["tie"], len(second.prompts)) == (6, 2 * (6 + 24))
+    monkeypatch.setenv("JUDGE_PASSWORD", "hunter22")
+    with_login = first.base_url.replace("//", "//me:${JUDGE_PASSWORD}@") + "/"
+    calls = len(first.prompts)
+    assert compare(judging(with_login), *sides())["families"]["qa"]["win"] == 4
+    assert len(first.prompts) == calls, "the same server by another login"
+    assert all(b"hunter22" not in path.read_bytes() for path in paths.JUDGEMENTS.iterdir())
+
+
 def test_a_damaged_line_of_the_stored_answers_is_judged_again(start_endpoint: Any) -> None:
     toy = start_endpoint(honest)
     compare(judging(toy.base_url), *sides())

@@ -27,6 +27,7 @@ from tasks.evaluate.prediction_cache import PredictionCache
 from tasks.evaluate.served_model import describe_inference
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.inference import server as server_module
+from tasks.inference import server_process
 from tasks.runtime.run_origin import MARK
 from tasks.runtime.threads import Threads
 
@@ -212,6 +213,41 @@ def test_a_program_of_the_project_is_found_from_the_folder_of_a_run(
     (work / MARK).write_text(json.dumps(snapshot))
     monkeypatch.chdir(work)
     assert answers(candidate, settings(command=("tools/serve", *arguments)))[1]["is_verified"]
+
+
+def test_a_server_that_was_on_the_port_before_is_not_taken_for_the_commands(
+    candidate: Any, start: Callable[..., ToyServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other server is this process: it lists a model, and would answer."""
+    other = start(folders={"theirs": Path("nowhere")})
+    monkeypatch.setattr(server_process, "_free_port", lambda: other.server.server_port)
+    with pytest.raises(
+        SourceError, match=rf"port {other.server.server_port}, .* is held by \S+ \(process {os.getpid()}\)"
+    ) as caught:
+        answers(candidate, settings(command=start().command("hangs")))
+    assert "\n" not in str(caught.value)
+    assert not paths.SERVED.exists()
+
+
+def test_a_secret_of_the_command_reaches_the_server_and_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_KEY", "k3y-of-the-server")
+    command = (
+        "serve",
+        "{model}",
+        "{port}",
+        "--api-key",
+        "${SERVER_KEY}",
+        "--hf-token=hunter22",
+        "--tokenizer",
+        "toy",
+        "--key-file",
+        "a/b",
+    )
+    engine = settings(command=(*command, "--secret", "密码hunter33")).engine
+    facts = {"candidate": {"version": "1", "is_verified": True}}
+    shown = describe_inference(engine, facts)["settings"]["command"]
+    assert shown == [*command[:5], "--hf-token=…", *command[6:], "--secret", "…"]
+    assert server_process._filled_in(command, {})[4] == "k3y-of-the-server"
 
 
 def test_a_command_that_does_not_exist_is_reported(candidate: Any) -> None:

@@ -73,21 +73,23 @@ def test_a_format_must_match_the_whole_answer(tmp_path: Path) -> None:
     assert (numbers.__name__, lines.__name__) == ("format", "format_2")
 
 
-def test_code_is_rewarded_if_it_passes_its_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_rewarded_if_it_passes_its_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     class KnownOutcomes:
         def run(self, programs: list[Program]) -> list[Outcome]:
-            return [Outcome("passed" if "return x" in "".join(each.texts) else "wrong") for each in programs]
+            return [Outcome("passed" if self._passes(each) else "wrong") for each in programs]
+
+        def _passes(self, program: Program) -> bool:
+            return "return x" in "".join(program.texts) or "assert" not in program.tests
 
     monkeypatch.setattr(functions, "open_sandbox", lambda *_, **__: KnownOutcomes())
     (tests,) = functions_of(tmp_path, {"kind": "tests"})
-    answers = ["def f(x): return x", "说。</think>return x", "def f(x): return 1", "def f(x): return x"]
-    row = {"tests": ["assert f(1) == 1"] * 3 + [""], "stub": ["", "def f(x):", "", ""]}
-    assert tests(completions=answers, opens_thought=[False, True, False, False], kind=["code"] * 4, **row) == [
-        1,
-        1,
-        0,
-        0,
-    ]
+    answers = ["def f(x): return x", "说。</think>return x", "def f(x): return 1", "def f(x): return x", "return x"]
+    row = {"tests": ["assert f(1) == 1"] * 3 + ["", "def test_f(): f(1)"], "stub": ["", "def f(x):", "", "", ""]}
+    opens = [False, True, False, False, False]
+    assert tests(completions=answers, opens_thought=opens, kind=["code"] * 5, **row) == [1, 1, 0, 0, 0]
+    assert "no reward for rows with tests that pass without any answer (1)" in caplog.text
 
 
 def test_grpo_raises_the_reward(project: Path, tiny_llama: Path) -> None:

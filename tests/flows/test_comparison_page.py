@@ -11,7 +11,7 @@ from flows.report.comparison import MAX_PARAMETERS, comparison_page
 from tasks.lineage.compare import Comparison, FamilyCounts, SideBySide
 from tasks.lineage.diff import Changes, Difference
 from tasks.lineage.parameters import ParameterChange
-from tasks.lineage.run_predictions import Model
+from tasks.lineage.run_predictions import Measures, Model
 from tasks.runtime.console import VisibleConsole
 from tasks.scoring.paired_rows import Outcome
 from tasks.scoring.statistics import Interval
@@ -34,7 +34,11 @@ COMPARISON = Comparison(
     [ROW],
     [ParameterChange("finetune.lora.rank", 4, 16), ParameterChange("a.b", None, {"深": [1]})],
     DATA,
+    Measures({}, {}, True),
 )
+
+
+NAMES = {"gap": 0.02, "interval": [0, 0.1], "rows": 8}
 
 
 def text_of(comparison: Comparison, width: int = 100, show: str | None = None) -> str:
@@ -54,6 +58,27 @@ def test_counts_differences_and_answers_fit_the_width(width: int) -> None:
     ):  # fmt: skip
         assert fact in text, fact
     assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+def test_numbers_of_probes_and_forgetting_are_side_by_side() -> None:
+    first = {
+        "robustness": {"typos": {"drop": 0.1, "interval": [0.05, 0.15], "rows": 40}},
+        "bias": {"names": {"gap": None, "interval": None, "rows": 8, "families": {"问[b]答": NAMES}}},
+        "forgetting": {"anchors": {"rows": 9, "families": {"qa": {"score": 0.5, "interval": [0.2, 0.8], "rows": 9}}}},
+    }
+    second = {
+        "robustness": {"typos": {"drop": 0.25, "interval": [0.2, 0.3], "rows": 40}},
+        "grounding": {"qa": {"unsupported": 0.4, "interval": [0.3, 0.5], "rows": 7}},
+    }
+    text = text_of(replace(COMPARISON, measures=Measures(first, second, False)))
+    lines = {" ".join(line.split()) for line in text.splitlines()}
+    assert "robustness typos: drop 0.100 [0.050, 0.150] 0.250 [0.200, 0.300]" in lines
+    assert "bias names (问[b]答): gap 0.020 [0.000, 0.100] –" in lines
+    assert "grounding qa: unsupported – 0.400 [0.300, 0.500]" in lines
+    assert "anchors: qa 0.500 [0.200, 0.800] –" in lines
+    assert "They were measured in two runs, whose rows may differ." in lines
+    assert "Other measures" not in text_of(COMPARISON)
+    assert max(cell_len(line) for line in text.splitlines()) <= 100
 
 
 def test_names_and_answers_are_no_markup_and_no_control_sequence() -> None:

@@ -121,6 +121,19 @@ def test_a_server_that_would_fail_after_the_training_is_an_error(
     assert (problem.severity, problem.where, problem.what) == ("error", where, what)
 
 
+def test_a_secret_in_the_command_of_a_server_is_a_warning_and_its_variable_is_required(
+    project: Path, tiny_gpt2: Path
+) -> None:
+    command = ["sh", "{model}", "{port}", "--api-key", "hunter22", "--hf-token", "${STROP_NO_SUCH_TOKEN}"]
+    write_params(project, params(tiny_gpt2, [QA], evaluate={"engine": {"command": command}}))
+    checks = [check for check in CHECKS if check.name in ("judge", "environment")]
+    missing, secret = (problem for check in checks for problem in run_check(check, read_project()))
+    assert missing.what == "the environment variable STROP_NO_SUCH_TOKEN is not set"
+    assert (secret.severity, "evaluate.engine.command" in secret.where) == ("warning", True)
+    assert secret.what.startswith("has a secret")
+    assert "hunter22" not in f"{missing}{secret}"
+
+
 def test_a_variable_in_the_address_of_a_server_is_required_before_the_training(project: Path, tiny_gpt2: Path) -> None:
     urls = {role: {"base_url": "http://${STROP_NO_SUCH_HOST}/v1", "model": role} for role in ("base", "candidate")}
     write_params(project, params(tiny_gpt2, [QA], evaluate={"engine": {"urls": urls}}))

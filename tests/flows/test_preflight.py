@@ -646,6 +646,36 @@ def test_a_limit_on_what_is_never_measured_is_a_warning_before_the_training(proj
     assert found[1].what == "`bias.names.gap` is never measured, so its check fails: evaluate.probes is not set"
 
 
+def test_a_misspelled_path_of_a_limit_is_an_error_before_the_training(project: Path, tiny_gpt2: Path) -> None:
+    paths = (
+        "robustness.typo.drop",
+        "families.qaa.score",
+        "families.qa.scores",
+        "size.bytes",
+        "forgetting.arc.acc.score",
+    )
+    write_project(project, tiny_gpt2, gate={"limits": {path: {"at_most": 1} for path in paths}})
+    found = problems("gate_policy")
+    assert [(problem.severity, problem.what, problem.fix) for problem in found] == [
+        ("error", "`robustness.typo.drop`: `robustness` has no `typo`", "Did you mean `robustness.typos.drop`?"),
+        ("error", "`families.qaa.score`: `families` has no `qaa`", "Did you mean `families.qa.score`?"),
+        ("error", "`families.qa.scores`: `families.qa` has no `scores`", "Did you mean `families.qa.score`?"),
+        ("warning", "`forgetting.arc.acc.score` is never measured, so its check fails: evaluate.lm_eval is not set",
+         "Set evaluate.lm_eval"),
+    ]  # fmt: skip
+    assert all("params.yaml line" in problem.where for problem in found)
+
+
+def test_a_whole_interval_of_a_number_without_rows_is_an_error_before_the_training(
+    project: Path, tiny_gpt2: Path
+) -> None:
+    limits = {path: {"at_most": 1, "whole_interval": True} for path in ("size.bytes", "families.qa.score")}
+    write_project(project, tiny_gpt2, gate={"limits": limits})
+    (problem,) = problems("gate_policy")
+    assert problem.severity == "error"
+    assert problem.what == "`size.bytes` has no interval: there are no rows whose mean, share or count it is"
+
+
 def test_an_invalid_condition_of_a_slice_is_reported_before_the_training(project: Path, tiny_gpt2: Path) -> None:
     write_project(project, tiny_gpt2, gate={"slices": ["language", {"name": "long", "where": "length(answer) > 200"}]})
     (problem,) = problems("gate_policy")

@@ -339,3 +339,6 @@ def test_an_interval_is_drawn_to_scale() -> None:
     floor = _check("floor", True, 1.0, 0.5, 0.9, 1.0)
     assert 'class="bound" x1="120.0"' in svg.check_plot(floor, 0.2)
     assert svg.check_plot(_check("better", None, None, 0.1), 0.2) == ""
+    share, size = (_check(f"limits/{path}", None, None, 0.1) for path in ("robustness.typos.drop", "size.bytes"))
+    assert 'class="bound"' in svg.check_plot({**share, "interval": [0.05, 0.2], "number": 0.1, "bound": 0.15}, 0.2)
+    assert svg.check_plot({**size, "interval": [3.0, 9.0], "number": 6, "bound": 5}, 0.2) == "", "not on the scale"

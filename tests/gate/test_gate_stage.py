@@ -102,6 +102,7 @@ def test_the_verdict_has_every_check_its_number_and_its_bound(world: Path, capsy
         "detail",
         "rows_needed",
         "tier",
+        "is_open",
         "where",
     }
     assert set(checks[0]) == fields

@@ -13,6 +13,7 @@ from flows.report.row_commands import command_for
 from tasks import paths
 from tasks.errors import ConfigError
 from tasks.gate.check import Check
+from tasks.gate.limit_intervals import has_interval
 from tasks.gate.number_paths import join_path, number_paths, split_path
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import Verdict, decide, require_valid
@@ -21,6 +22,7 @@ from tasks.lineage import drift_report as report_module
 from tasks.runtime.files import write_json
 from tasks.state.data_drift import drift_numbers, report_digests
 from tasks.state.round import Champion, Round
+from tasks.state.verdict import MANY_ROWS
 
 FIRST, LATER = Round(None, 1, 0), Round(Champion(3, "c" * 64), 1, 0)
 RIGHT = (np.arange(60) < 50).astype(float)
@@ -29,9 +31,10 @@ BETTER = PairedScores(np.full(60, "qa"), (np.arange(60) < 20).astype(float), RIG
 
 def model(**changed: Any) -> dict[str, Any]:
     return {
-        "families": {"qa": {"score": 0.8, "interval": [0.7, 0.9], "rows": 60, "exact_match": 0.75},
+        "families": {"qa": {"score": 0.8, "interval": [0.7, 0.9], "rows": 60, "exact_match": 0.75,
+                            "languages": {}, "per_class": {}},
                      "新闻.en": {"score": 0.5, "rows": 9}},
-        "robustness": {"typos": {"drop": 0.08, "interval": [0.05, 0.11], "rows": 60}, "case": {"drop": None}},
+        "robustness": {"typos": {"drop": 0.08, "interval": [0.05, 0.11], "rows": 60, "families": {}}, "case": {"drop": None}},
         "forgetting": {"anchors": {"score": 0.6, "interval": [0.4, 0.8], "rows": 20, "exact_match": 0.55},
                        "arc": {"problem": "the model answers no choice"}},
         "grounding": {"qa": {"unsupported": 0.08, "interval": [0.02, 0.2], "rows": 60}}, "shots": {"3": {"score": 0.7}},
@@ -58,7 +61,7 @@ def checked(path: str, limit: dict[str, Any], metrics: Any = METRICS, round_: Ro
 
 ABSOLUTE = [
     ("grounding.qa.unsupported", {"at_most": 0.1}, True, "0.08 [0.02, 0.2]; at most 0.1"),
-    ("forgetting.anchors.exact_match", {"at_least": 0.5}, True, "0.55; at least 0.5"),
+    ("forgetting.anchors.exact_match", {"at_least": 0.5}, True, "0.55 [0.3421, 0.7418]; at least 0.5"),
     ("shots.3.score", {"at_least": 0.5}, True, "0.7; at least 0.5"),
     ("robustness.typos.drop", {"at_most": 0.1}, True, "0.08 [0.05, 0.11]; at most 0.1"),
     ("robustness.typos.drop", {"at_most": 0.07}, False, "0.08 [0.05, 0.11]; at most 0.07"),
@@ -69,7 +72,7 @@ ABSOLUTE = [
         "0.6 [0.4, 0.8]; at least 0.6 and at most 0.9",
     ),
     ("families.qa.score", {"at_least": 0.85}, False, "0.8 [0.7, 0.9]; at least 0.85"),
-    ("families.qa.exact_match", {"at_least": 0.7}, True, "0.75; at least 0.7"),
+    ("families.qa.exact_match", {"at_least": 0.7}, True, "0.75 [0.6277, 0.8422]; at least 0.7"),
     ('families."新闻.en".score', {"at_least": 0.6}, False, "0.5; at least 0.6"),
 ]
 
@@ -79,6 +82,76 @@ def test_a_number_is_compared_with_its_bounds(path: str, limit: Any, passed: boo
     check = checked(path, limit)
     assert (check.passed, check.detail, check.tier) == (passed, detail, "critical")
     assert check.number == float(detail.split()[0].rstrip(";"))
+
+
+ANSWERS = model(
+    families={"qa": {"score": 0.8, "accuracy": 0.8, "interval": [0.7, 0.9], "rows": 60, "unparsed": 6, "kinds": {
+                         "free": {"rows": 40}, "tool_calls": {"rows": 20}}, "name_accuracy": 0.5, "macro_f1": 0.8,
+                     "degenerate": {"rows": 6, "loop": 0}, "personal_data": {"email": 0}}},
+    robustness={"injection": {"score": 0.07, "drop": 0.08, "interval": [0.05, 0.11], "rows": 60, "obeyed": 0.1}},
+    forgetting={"arc": {"rows": 60, "acc": {"score": 0.5, "interval": None, "changes": {
+                            "champion": {"score": -0.02, "interval": [-0.06, 0.02]}}}}},
+)  # fmt: skip
+ENDS = [
+    ("families.qa.accuracy", "0.8 [0.7, 0.9]", 60),
+    ("families.qa.macro_f1", "0.8", 60),
+    ("families.qa.unparsed", "6 [2.799, 12.09]", 60),
+    ("families.qa.degenerate.rows", "6 [2.799, 12.09]", 60),
+    ("families.qa.degenerate.loop", "0 [0, 3.61]", 60),
+    ("families.qa.personal_data.email", "0 [0, 3.61]", 60),
+    ("families.qa.name_accuracy", "0.5 [0.2993, 0.7007]", 20),
+    ("robustness.injection.score", "0.07", 60),
+    ("robustness.injection.drop", "0.08 [0.05, 0.11]", 60),
+    ("robustness.injection.obeyed", "0.1 [0.04664, 0.2015]", 60),
+    ("forgetting.arc.acc.score", "0.5", 60),
+    ("forgetting.arc.acc.changes.champion.score", "-0.02 [-0.06, 0.02]", 60),
+    ("size.bytes", "1,000,000", 0),
+]  # 6 of 60, 0 of 60, 10 of 20: Wilson's interval, of a count times the rows
+
+
+@pytest.mark.parametrize(("path", "shown", "rows"), ENDS)
+def test_the_interval_of_the_rows_behind_a_number_is_beside_it(path: str, shown: str, rows: int) -> None:
+    check = checked(path, {"at_most": 2e6}, {"models": {**METRICS["models"], "candidate": ANSWERS}})
+    assert (check.detail, check.rows) == (f"{shown}; at most 2,000,000", rows)
+    assert ("[" in shown) == (check.interval is not None)
+    assert has_interval(split_path(path)) == ("[" in shown or path == "forgetting.arc.acc.score")
+
+
+WHOLE = [
+    ("robustness.injection.drop", {"at_most": 0.12}, "passed", "yes"),
+    ("robustness.injection.drop", {"at_most": 0.04}, "refused", "no"),
+    (
+        "robustness.injection.drop",
+        {"at_most": 0.1},
+        "inconclusive",
+        "not shown; about 75 more of its rows would decide",
+    ),
+    ("families.qa.accuracy", {"at_least": 0.75}, "inconclusive", "not shown; about 180 more test rows would decide"),
+    ("families.qa.accuracy", {"at_least": 0.8}, "inconclusive", "not shown; a million or more test rows would decide"),
+    ("families.qa.degenerate.loop", {"at_most": 4}, "passed", "yes"),
+    ("families.qa.accuracy", {"at_least": 0.6, "at_most": 0.65}, "refused", "no"),
+]
+
+
+@pytest.mark.parametrize(("path", "limit", "outcome", "result"), WHOLE)
+def test_a_limit_may_hold_for_the_whole_interval(path: str, limit: dict[str, float], outcome: str, result: str) -> None:
+    metrics = {"models": {**METRICS["models"], "candidate": ANSWERS}}
+    verdict = judged({path: {**limit, "whole_interval": True}}, metrics)
+    (check,) = [check for check in verdict.checks if check.name.startswith("limits/")]
+    assert verdict.outcome == outcome
+    assert check.detail.endswith(f" in the whole interval: {result}")
+    needed = int(result.split("about ")[1].split()[0]) if "about" in result else MANY_ROWS
+    assert verdict.rows_needed == (needed if "test rows" in result else None)
+
+
+def test_a_number_without_an_interval_cannot_hold_in_the_whole_of_it() -> None:
+    metrics = {"models": {**METRICS["models"], "candidate": ANSWERS}}
+    for path in ("size.bytes", "forgetting.arc.acc.score"):
+        verdict = judged({path: {"at_most": 2e6, "whole_interval": True}}, metrics)
+        assert verdict.outcome == "refused"
+        assert "there is no interval, and `whole_interval` is set" in verdict.failed[0].detail
+    with pytest.raises(ValidationError, match="whole_interval is for `at_least` and `at_most`"):
+        GateSettings.model_validate({"limits": {"size.bytes": {"at_most_times_champion": 1, "whole_interval": True}}})
 
 
 RELATIVE = [
@@ -115,6 +188,9 @@ MISSING = [
     ),
     ("families.law.score", "not measured: no row of family `law`"),
     ("grounding.law.unsupported", "not measured: no row of family `law`"),
+    ("families.qa.languages.zh.score", "not measured: no row of language `zh`"),
+    ("families.qa.per_class.退款.f1", "not measured: no row of label `退款`"),
+    ("robustness.typos.families.law.drop", "not measured: no row of family `law`"),
     ("forgetting.arc.acc.score", "not measured: the model answers no choice"),
 ]
 

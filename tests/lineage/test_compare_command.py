@@ -52,6 +52,26 @@ def facts(strop: Command, *arguments: str) -> Any:
     return json.loads(out)
 
 
+def with_measures(**drops: float) -> None:
+    """Adds the drop by typos to the metrics of the last run, by role."""
+    metrics = json.loads(paths.METRICS.read_text())
+    for role, drop in drops.items():
+        metrics["models"][role]["robustness"] = {"typos": {"drop": drop, "interval": [drop, drop], "rows": 4}}
+        metrics["models"][role]["size"] = {"bytes": 1}
+    paths.METRICS.write_text(json.dumps(metrics))
+
+
+def test_the_other_measures_are_of_the_runs_whose_answers_are_compared(world: Path, strop: Command) -> None:
+    with_measures(champion=0.1, candidate=0.2)
+    measures = facts(strop, "champion", "candidate")["measures"]
+    drops = [measures[side]["robustness"]["typos"]["drop"] for side in ("first", "second")]
+    assert (drops, measures["is_one_run"]) == ([0.1, 0.2], True)
+    other = facts(strop, "v2", "candidate")["measures"]
+    assert (other["first"], [*other["second"]], other["is_one_run"]) == ({}, ["robustness"], False)
+    _, page, _ = strop("compare", "champion", "candidate")
+    assert "robustness typos: drop" in page
+
+
 def test_two_models_of_one_run_are_compared_on_its_rows(world: Path, strop: Command) -> None:
     result = facts(strop, "v1", "2")
     (overall,) = [family for family in result["families"] if family["family"] == "overall"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tasks import paths
 from tasks.audit.stage import audit
 from tasks.config import PipelineConfig, load_config
 from tasks.errors import RegistryError, StropError
+from tasks.model_store.approvals import CARD, with_approvals
 from tasks.model_store.ledger import LedgerMoved, champion_of, read_ledger
 from tasks.promote import stage
 from tasks.promote.stage import promote, reconcile, rollback
@@ -38,6 +40,13 @@ def serving(config: PipelineConfig) -> tuple[int | None, int | None]:
     """The champion by the ledger, and by the registry's alias."""
     champion = champion_of(read_ledger("tiny"))
     return champion.version if champion else None, open_registry(config).alias("champion")
+
+
+def card_of(registry: Registry, version: int) -> str:
+    """The model card of a version."""
+    run_id = registry.version(version).run_id
+    with TemporaryDirectory() as folder:
+        return registry.download_file(run_id, CARD, Path(folder)).read_text(encoding="utf-8")
 
 
 def kinds() -> list[tuple[str, int]]:
@@ -65,12 +74,44 @@ def test_an_approval_is_recorded_with_name_and_comment_for_one_model_and_one_ver
     )
     registry = open_registry(load_config())
     assert registry.version(2).tags["strop.promoted"] == f"promoted by 李雷 on {entry.when}: 我读过全部回答"
+    page, card = registry.version(2).description, card_of(registry, 2)
+    for text in (page, card):
+        assert f"promoted by 李雷 on {entry.when}: 我读过全部回答" in text
+    assert card.startswith("---\n"), "the metadata stay first"
+    assert card.count("## Limits") == card.count("## Approval") == 1
+    assert all(link.ok is not False for link in audit(load_config(), 2)), "what is registered has not changed"
     (verdict,) = [link for link in audit(load_config(), 2) if link.name == "verdict"]
     assert (verdict.ok, verdict.detail) == (True, f"passed; {entry.approval}")
     registry.set_version_tags(2, {"strop.promoted": "promoted by 韩梅梅 on 2026-01-01: fine"})
     (verdict,) = [link for link in audit(load_config(), 2) if link.name == "verdict"]
     assert not verdict.ok
     assert "which no entry of the ledger has" in verdict.detail
+
+
+def test_the_page_keeps_what_a_person_wrote_and_has_each_approval(world: Path) -> None:
+    registry = open_registry(load_config())
+    registry.describe_version(1, "模型一\n\nWritten by a *person*.")
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    entry = rollback(load_config(), why="<b>抱怨</b>", expected_champion=2)
+    page = registry.version(1).description
+    assert page.startswith("模型一\n\nWritten by a *person*.\n\n")
+    lines = [line for line in page.splitlines() if line.startswith("- ")]
+    assert [line.split()[1] for line in lines] == ["promoted", "rolled"]
+    assert lines[1].endswith(f"on {entry.when}: &#60;b&#62;抱怨&#60;/b&#62;"), "no markup of a reason"
+    assert lines[1] in card_of(registry, 1)
+    assert with_approvals(page, ["promoted by 李雷"]).count("## Approval") == 1
+
+
+def test_a_registry_that_refuses_the_text_does_not_stop_a_promotion(
+    world: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RegistryError("may not write", where="the registry")
+
+    monkeypatch.setattr(Registry, "describe_version", refuse)
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    assert serving(load_config()) == (2, 2)
+    assert "the approval of v2 is not in its model card or on its page" in caplog.text
 
 
 def test_of_two_racing_promoters_one_wins(world: Path) -> None:

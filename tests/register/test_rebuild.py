@@ -100,8 +100,9 @@ def holds() -> dict[str, Any]:
             "tags": {
                 key: value
                 for key, value in version.tags.items()
-                if key not in ("strop.judged", "strop.ledger", "strop.promoted", "strop.restored")
+                if key not in ("strop.judged", "strop.ledger", "strop.restored")
             },
+            "page": version.description,
             "aliases": version.aliases,
             **{f"parameter {key}": value for key, value in run.data.params.items()},
             **{f"curve {key}": value for key, value in curves.items()},

@@ -260,6 +260,28 @@ def test_only_the_unit_tests_of_the_tests_count(sandbox: Sandbox) -> None:
     assert outcome(sandbox, "class X: x = 1\ndef f(x):\n    return X", expected).reason == "wrong"
 
 
+def test_a_test_that_the_answer_skips_or_hides_has_not_passed(sandbox: Sandbox) -> None:
+    cases = "import unittest\nclass T(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(-1), -1)"
+    skips = "import unittest\ndef f(x):\n    raise unittest.SkipTest('x')"
+    hides = "import unittest\nunittest.TestLoader.testMethodPrefix = 'zzz'\ndef f(x):\n    return 1"
+    breaks = "import unittest\nunittest.TestCase.run = lambda *_: None\ndef f(x):\n    return 1"
+    late = "def f(x):\n    import unittest\n    raise unittest.SkipTest('跳过')"
+    left_out = "import unittest\nclass T(unittest.TestCase):\n    def setUp(self): f(1)\n    def test_f(self): pass"
+    programs = [Program((text,), cases) for text in (skips, hides, breaks, late)]
+    outcomes = sandbox.run([*programs, Program((late,), left_out), Program((late,), left_out + "\nf(1)")])
+    assert [each.reason for each in outcomes] == ["wrong"] * 5 + ["error"]
+    assert "T.test_f failed, or did not run" in outcomes[0].detail
+
+
+def test_a_test_that_the_tests_themselves_leave_out_is_no_failure(sandbox: Sandbox) -> None:
+    cases = (
+        "import unittest\nclass T(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(-1), -1)\n"
+        "    @unittest.skip('slow')\n    def test_g(self): self.fail()"
+    )
+    assert outcome(sandbox, GOOD, cases) == Outcome("passed")
+    assert outcome(sandbox, "def f(x):\n    return 1", cases).reason == "wrong"
+
+
 def test_the_first_reading_that_compiles_is_run_and_results_keep_their_order(sandbox: Sandbox) -> None:
     readings = Program(("def f(x):\nreturn x", GOOD), TESTS)
     programs = [readings, Program((), TESTS), Program((GOOD,), "assert f(1) == 2"), Program((GOOD,), "这不是代码 ！")]

@@ -15,7 +15,7 @@ from tasks.base.pin import read_base
 from tasks.config import load_config
 from tasks.errors import StropError
 from tasks.render.templates.templates import read_templates
-from tasks.runtime.files import DamagedFile, read_json
+from tasks.runtime.files import DamagedFile, read_json, read_object
 from tasks.state.decisions import read_decisions, record_decision
 from tasks.state.erasures import read_erasures
 from tasks.state.manifest import read_manifest
@@ -143,6 +143,22 @@ def test_what_strop_keeps_beside_the_data_is_named_when_it_is_damaged(
         assert path.read_bytes() == damaged
     path.write_bytes(conflicted(whole))
     assert "conflict" in line_of(read) or path == paths.START
+
+
+def test_a_file_that_may_not_be_read_is_not_taken_for_a_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "判定.json"
+    assert read_object(path) == {}
+    path.write_text("[")
+    assert read_object(path) == {}
+
+    def refuse(*_: Any) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    line = line_of(lambda: read_object(path))
+    assert line.startswith(f"{path}: this user may not read it (Permission denied)")
 
 
 def test_a_folder_in_the_place_of_a_file_is_one_line(project: Path, strop: Callable[..., tuple[int, str, str]]) -> None:

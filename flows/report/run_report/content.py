@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from flows.report.drift_summary import drift_notes, drift_of, drift_rows, drift_title
+from flows.report.measure_rows import probe_rows
 from flows.report.row_commands import CONDITIONS, command_for
 from flows.report.row_table import lines_of
 from flows.report.run_report.answers import answers_of, column_names, confusion_of, read_predictions, scores_by_role
@@ -20,7 +21,6 @@ from tasks.config import PipelineConfig
 from tasks.errors import DataError, StropError, one_line
 from tasks.evaluate.curves import read_curves
 from tasks.evaluate.further_scores import further_scores
-from tasks.evaluate.probes.lines import families_of
 from tasks.lineage.compare import recipe_and_data
 from tasks.lineage.run_predictions import Model
 from tasks.runtime.files import content_digest
@@ -105,23 +105,6 @@ def _family(family: FamilySlices, rows: Any) -> Content:
         counts = [(label, line, max(sum(line), 1)) for label, line in zip(matrix.labels, matrix.counts, strict=True)]
         confusion = {"columns": column_names(matrix), "lines": counts, "left_out": matrix.left_out}
     return {"family": family.family, "measure": family.measure, "slices": family.slices, "confusion": confusion}
-
-
-def probe_rows(models: Content) -> list[tuple[str, int, dict[str, str]]]:
-    """Each measure of robustness, bias and false answers: name, rows of the candidate, and each role's number and interval."""
-    measures = (("robustness", "drop"), ("bias", "gap"), ("grounding", "unsupported"))
-    lines = []
-    for topic, key in measures:
-        for name, of_candidate in models.get("candidate", {}).get(topic, {}).items():
-            measured = {role: families_of(model.get(topic, {}).get(name, {}), key) for role, model in models.items()}
-            for family, entry in (measured["candidate"] or {"": of_candidate}).items():
-                cells = {
-                    role: f"{entries[family][key]:.3f} [{', '.join(f'{end:.3f}' for end in entries[family]['interval'])}]"
-                    for role, entries in measured.items()
-                    if family in entries
-                }
-                lines.append((f"{topic} {name}{family and f' ({family})'}: {key}", entry["rows"], cells))
-    return lines
 
 
 def _curves(path: Path) -> list[Content]:

@@ -30,6 +30,12 @@ def is_difference(check: Mapping[str, Any]) -> bool:
     return check["interval"] is not None and check["name"].split("/")[0] in DIFFERENCES
 
 
+def _is_share(check: Mapping[str, Any]) -> bool:
+    """Whether the interval is of a number from 0 to 1; a limit may be of any other."""
+    name = check["name"].split("/")[0]
+    return name in SHARES or (name == "limits" and all(0 <= end <= 1 for end in (*check["interval"], check["bound"])))
+
+
 def _bounds(check: Mapping[str, Any]) -> list[float]:
     """The bound and the number, if they are on the interval's scale: a p-value is not."""
     return [] if check["name"] == "better" or check["number"] is None else [check["number"], check["bound"]]
@@ -38,7 +44,7 @@ def _bounds(check: Mapping[str, Any]) -> list[float]:
 def check_plot(check: Mapping[str, Any], scale: float) -> Markup:
     """The interval of a check, with its number (dot) and its bound (dashed line)."""
     interval = check["interval"]
-    if interval is None or check["name"].split("/")[0] not in DIFFERENCES + SHARES:
+    if interval is None or not (is_difference(check) or _is_share(check)):
         return Markup("")
     start, end = (-scale, scale) if is_difference(check) else (0.0, 1.0)
     x = partial(_x, low=start, high=end)

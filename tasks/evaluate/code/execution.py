@@ -17,7 +17,7 @@ from tasks.evaluate.inference import LazyModel
 from tasks.evaluate.predictions import EvaluationTask, Row
 from tasks.runtime.files import write_parquet
 from tasks.runtime.plurals import count_of
-from tasks.sandbox.run_programs import Limits, Outcome, Program, Sandbox, open_sandbox
+from tasks.sandbox.run_programs import NO_PROGRAM, Limits, Outcome, Program, Sandbox, open_sandbox
 from tasks.scoring.code_answers import programs_of
 from tasks.scoring.thoughts import THOUGHT_BEGINS
 
@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 Answered = tuple[str, str]
 """Row id and answer."""
-NO_PROGRAM = ("",)
-"""An empty program: tests that pass with it test nothing."""
 
 
 class Execution:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from tasks.errors import SourceError
 from tasks.evaluate.judge.answer import parse_winner, response_format
@@ -16,8 +17,9 @@ from tasks.evaluate.judge.pair import REFUSED, Pair, PairVerdict, combine_orders
 from tasks.evaluate.judge.rubric import Rubric, rubric_of
 from tasks.evaluate.judge.settings import JudgeSettings
 from tasks.inference.connection import Completion, Connection
-from tasks.inference.endpoint import FIRST_PAUSE_SECONDS, OF_A_PROMPT, Endpoint, api_key
+from tasks.inference.endpoint import FIRST_PAUSE_SECONDS, OF_A_PROMPT, Endpoint, api_key, not_set
 from tasks.runtime.files import content_digest
+from tasks.runtime.redaction.settings import with_values
 
 if TYPE_CHECKING:
     from tasks.evaluate.judge.local import LocalModel
@@ -59,6 +61,8 @@ class Judge:
         if settings.api_key_env is not None:
             api_key(settings.api_key_env)
         self._client: Endpoint | LocalModel
+        self._identity: object
+        """What gives the answers: stored ones are of the same model and server."""
         if settings.base_url is None:
             from tasks.evaluate.judge.local import LocalModel
 
@@ -67,7 +71,8 @@ class Judge:
             self.name = judge_name(settings, self._client.files.folder)
         else:
             self._client = Endpoint(connection_of(settings), first_pause_seconds, OF_A_PROMPT)
-            self._identity = self.name = settings.model
+            self.name = settings.model
+            self._identity = [settings.model, server_of(settings.base_url)]
         self._judgements = Judgements(settings.model)
         self._problem: str | None = None
         """Why no further call is made."""
@@ -161,6 +166,12 @@ class Judge:
 
 class _GivenUp(Exception):
     """No further call is made: the budget is spent, or the endpoint refuses too many prompts."""
+
+
+def server_of(base_url: str) -> str:
+    """The address of a server without user, password and parameters."""
+    parts = urlsplit(str(with_values(base_url, not_set)))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 def connection_of(settings: JudgeSettings) -> Connection:

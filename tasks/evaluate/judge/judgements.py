@@ -1,7 +1,7 @@
 """Stored answers of the judge (.strop/judgements/), so that none is paid for twice: a file for each model, a line an answer.
 
-The key of an answer is a digest of all that it depends on: the model, the settings of a request, and the prompt, which has rubric,
-question, target and both answers. Only the winner and the number of tokens are stored, no text. To clear them:
+The key of an answer is a digest of all that it depends on: the model, its server, the settings of a request, and the prompt, which
+has rubric, question, target and both answers. Only the winner and the number of tokens are stored, no text. To clear them:
 rm -r .strop/judgements
 """
 

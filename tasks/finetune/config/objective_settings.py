@@ -52,7 +52,8 @@ class RewardFunction(Settings):
     kind: Literal["exact_match", "score", "format", "model", "tests"]
     """`exact_match`: 1 where the answer equals the row's by the rules of evaluation. `score`: its evaluation score, from 0 to 1.
     `format`: 1 where the whole answer matches `pattern`. `model`: the output of a reward model. `tests`: 1 where code passes the
-    row's tests in the sandbox, with the default limits of `evaluate.code`; 0 for rows without tests."""
+    row's tests in the sandbox, with the default limits of `evaluate.code`; 0 for rows without tests, or whose tests pass without
+    any answer."""
     weight: float = 1.0
     """Its weight in the sum."""
     pattern: str | None = None

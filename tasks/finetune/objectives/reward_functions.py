@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,12 +16,14 @@ from tasks.finetune.config.objective_settings import RewardFunction
 from tasks.finetune.objectives.trl_dataset import padded
 from tasks.finetune.work import Work
 from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, matches_all, too_slow
-from tasks.sandbox.run_programs import Limits, Program, open_sandbox
+from tasks.sandbox.run_programs import NO_PROGRAM, Limits, Program, open_sandbox
 from tasks.scoring.code_answers import programs_of
 from tasks.scoring.score import ScoredAnswer, score_answer
 from tasks.scoring.targets import Frame
 from tasks.scoring.thoughts import THOUGHT_BEGINS
 from tasks.state.training_start import version_folder
+
+logger = logging.getLogger(__name__)
 
 Function = Callable[..., list[float]]
 """Keyword arguments, one list each: prompts and completion_ids (token ids), completions (texts), and the prompt columns."""
@@ -63,6 +66,15 @@ def _score(reward: RewardFunction, work: Work) -> Function:
 
 def _tests(reward: RewardFunction, work: Work) -> Function:
     sandbox = open_sandbox(Limits(), setting="finetune.grpo.rewards")
+    is_empty: dict[str, bool] = {}
+
+    def note_empty(texts: Sequence[str]) -> None:
+        """Notes which tests pass with an empty program: as in evaluation, their rows count as rows without tests."""
+        new = sorted({text for text in texts if text} - is_empty.keys())
+        outcomes = sandbox.run([Program(NO_PROGRAM, text) for text in new])
+        is_empty.update({text: each.reason == "passed" for text, each in zip(new, outcomes, strict=True)})
+        if found := sum(is_empty[text] for text in new):
+            logger.warning(f"finetune: no reward for rows with tests that pass without any answer ({found})")
 
     def rewards(
         completions: Sequence[str], tests: Sequence[str], stub: Sequence[str], opens_thought: Sequence[bool], **_: Any
@@ -71,8 +83,11 @@ def _tests(reward: RewardFunction, work: Work) -> Function:
             THOUGHT_BEGINS + answer if opens else answer
             for answer, opens in zip(completions, opens_thought, strict=True)
         ]
+        note_empty(tests)
         programs = {
-            index: Program(programs_of(answers[index], stub[index]), text) for index, text in enumerate(tests) if text
+            index: Program(programs_of(answers[index], stub[index]), text)
+            for index, text in enumerate(tests)
+            if text and not is_empty[text]
         }
         outcomes = dict(zip(programs, sandbox.run(list(programs.values())), strict=True))
         return [float(index in outcomes and outcomes[index].reason == "passed") for index in range(len(answers))]

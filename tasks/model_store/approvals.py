@@ -1,0 +1,68 @@
+"""Who put a version into service, when and why, on the version's page in the registry and in its model card.
+
+    record_approvals(registry, version, approvals_of(entries, version.version))
+
+Both texts are written after the receipt, whose digest identifies the version, and belong to no digest: the ledger has the approval
+itself. What a person wrote on the page stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tasks.errors import RegistryError
+from tasks.model_store.ledger_entries import Entry
+from tasks.runtime.visible_text import printable_markdown
+from tasks.tracking.model_versions import Version
+from tasks.tracking.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+CARD = "README.md"
+"""The model card, a file of the version's run."""
+BEGIN, END = "<!-- strop:approval -->", "<!-- /strop:approval -->"
+_BLOCK = re.compile(rf"\n*{re.escape(BEGIN)}.*?{re.escape(END)}\n*", re.DOTALL)
+
+
+def approvals_of(entries: Iterable[Entry], version: int) -> list[str]:
+    """Each promotion of a version, and each rollback to it, in words, oldest first."""
+    return [entry.approval for entry in entries if entry.version == version and entry.kind != "judged"]
+
+
+def with_approvals(text: str, approvals: Sequence[str]) -> str:
+    """A text in Markdown with the approvals at its end, in place of earlier ones."""
+    text = _BLOCK.sub("\n", text).rstrip("\n")
+    lines = "\n".join(f"- {printable_markdown(each)}" for each in approvals)
+    note = "From the ledger (`strop history`), later than the receipt."
+    return f"{text}\n\n{BEGIN}\n## Approval\n\n{lines}\n\n{note}\n{END}\n".lstrip("\n")
+
+
+def record_approvals(registry: Registry, version: Version, approvals: Sequence[str]) -> None:
+    """Writes the approvals where the version's page and model card lack them. Idempotent. If the registry refuses, it is a warning:
+    the approval is in the ledger."""
+    if not approvals:
+        return
+    try:
+        text = with_approvals(version.description, approvals)
+        if text != version.description:
+            registry.describe_version(version.version, text)
+        _update_card(registry, version.run_id, approvals)
+    except RegistryError as error:
+        logger.warning(f"promote: the approval of v{version.version} is not in its model card or on its page: {error}")
+
+
+def _update_card(registry: Registry, run_id: str, approvals: Sequence[str]) -> None:
+    if not registry.has_file(run_id, CARD):
+        return  # of a version that was registered before there were cards
+    with TemporaryDirectory(prefix="strop-card-") as folder:
+        (Path(folder) / "old").mkdir()
+        before = registry.download_file(run_id, CARD, Path(folder) / "old").read_text(encoding="utf-8")
+        after = with_approvals(before, approvals)
+        if after != before:
+            card = Path(folder) / CARD
+            card.write_text(after, encoding="utf-8")
+            registry.log_files(run_id, card)

@@ -15,6 +15,7 @@ from tasks.base.weights_digest import weights_digest
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
 from tasks.model_store.ledger import champion_of, is_mirrored, read_ledger
+from tasks.model_store.ledger_remote import follow_if_possible
 from tasks.model_store.serving import read_serving
 from tasks.model_store.versions import commit_of
 from tasks.runtime.files import replacing
@@ -24,11 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 def follow_ledger(config: PipelineConfig) -> None:
-    """Sets the registry's alias `champion` to the ledger's champion if it differs, and reports it. The check takes milliseconds.
+    """Takes the entries that other machines appended; sets the registry's alias `champion` to the ledger's champion if it differs,
+    and reports it. Without a remote this takes milliseconds.
 
     Raises:
         LedgerBroken: the ledger is inconsistent: the run would compare with, and continue, a model that nobody promoted.
     """
+    follow_if_possible(config.register_.model_name, config.register_.ledger_remote)
     serving = read_serving(config)
     if serving.alias_matches is not False:
         return

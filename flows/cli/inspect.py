@@ -41,18 +41,26 @@ def status(as_json: Json = False) -> None:
 
 
 def history(as_json: Json = False) -> None:
-    """All versions: judged, promoted, rolled back, by whom and why."""
+    """All versions: judged, promoted, rejected, rolled back, by whom and why; and which one served when."""
     settings = enter_project()
+    from tasks.model_store.ledger_entries import served_until
+    from tasks.model_store.ledger_remote import follow_if_possible
     from tasks.model_store.serving import read_serving
 
     model = settings.register_.model_name
+    follow_if_possible(model, settings.register_.ledger_remote)
     serving = read_serving(settings)
     entries = serving.entries
     if serving.problem:
         logger.warning(serving.problem)
     forgotten = _forgotten(model)
     if as_json:
-        print_json([{**asdict(entry), "forgotten_rows": forgotten.get(entry.version, 0)} for entry in entries])
+        print_json(
+            [
+                {**asdict(entry), "served_until": until, "forgotten_rows": forgotten.get(entry.version, 0)}
+                for entry, until in zip(entries, served_until(entries), strict=True)
+            ]
+        )
         return
     if not entries:
         console().print("No version yet. Create one: [bold]strop run[/]")
@@ -84,18 +92,19 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
     from rich.table import Column
     from rich.text import Text
 
+    from tasks.model_store.ledger_entries import served_until
     from tasks.runtime.console import table_of
 
-    names = ("version", "what", "when (UTC)", "gate", "dataset", "weights", "who")
+    names = ("version", "what", "when (UTC)", "served until", "gate", "dataset", "weights", "who")
     columns = (Column(name, overflow="ellipsis", no_wrap=True) for name in names)
     table = table_of(*columns, Column("why", overflow="fold"))
     styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "judged": ""}
-    for entry in entries:
+    for entry, until in zip(entries, served_until(entries), strict=True):
         serves = " ●" if entry.version == champion and entry.enters_service else ""
         gate = f"[{GATE_STYLES.get(entry.gate, 'red')}]{entry.gate}[/]"
-        when = entry.when.replace("T", " ")[:16]
         what = f"[{styles[entry.kind] or 'none'}]{entry.kind.replace('_', ' ')}[/]"
-        cells = (f"v{entry.version}{serves}", what, when, gate, entry.dataset[:8], entry.weights_digest[:8])
+        times = (moment.replace("T", " ")[:19] for moment in (entry.when, until or ""))
+        cells = (f"v{entry.version}{serves}", what, *times, gate, entry.dataset[:8], entry.weights_digest[:8])
         table.add_row(*cells, Text(printable(entry.who)), Text(printable(entry.why)))
     return table
 

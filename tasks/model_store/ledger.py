@@ -16,7 +16,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from tasks import paths
-from tasks.errors import GitError
 from tasks.model_store.ledger_chain import LedgerBroken as LedgerBroken
 from tasks.model_store.ledger_chain import ledger_ref as ledger_ref
 from tasks.model_store.ledger_chain import read_chain, save_head
@@ -32,15 +31,13 @@ from tasks.model_store.ledger_entries import counts_all as counts_all
 from tasks.model_store.ledger_entries import judgement_of as judgement_of
 from tasks.model_store.ledger_entries import version_label as version_label
 from tasks.model_store.ledger_entries import version_named as version_named
+from tasks.model_store.ledger_remote import LedgerMoved as LedgerMoved
+from tasks.model_store.ledger_remote import publish
 from tasks.runtime.files import canonical_json, read_object, write_json
 from tasks.vcs import git
 from tasks.vcs.git_objects import Objects
 
 MIRRORED = paths.CACHE / "mirrored.json"
-
-
-class LedgerMoved(GitError):
-    """Another process wrote to the ledger since it was read."""
 
 
 def read_ledger(model: str) -> list[Entry]:
@@ -57,11 +54,15 @@ def head_of(model: str) -> str | None:
     return git.resolve(ledger_ref(model))
 
 
-def append_entry(model: str, entry: Entry, expected_length: int) -> str:
+def append_entry(model: str, entry: Entry, expected_length: int, remote: str = "") -> str:
     """Appends an entry if the ledger has `expected_length` entries. Returns the commit of the entry.
 
+    Args:
+        remote: the git remote that shares the ledger; the entry is appended there first. "": this clone alone has it.
+
     Raises:
-        LedgerMoved: it has another length, or another process appended at the same time.
+        LedgerMoved: it has another length, or another process or machine appended at the same time. Nothing was changed.
+        RemoteUnreachable: the remote does not answer, or refuses the entry. Nothing was changed.
     """
     ref = ledger_ref(model)
     head = head_of(model)
@@ -74,6 +75,10 @@ def append_entry(model: str, entry: Entry, expected_length: int) -> str:
     subject = f"{entry.kind} {model} v{entry.version}"
     empty_tree = git.run("mktree", stdin="").strip()
     commit = git.make_commit(empty_tree, f"{subject}\n\n{canonical_json(asdict(entry))}\n", parent=head)
+    if (
+        remote
+    ):  # the remote decides; if this process is killed before the next line, the next one takes the entry from there
+        publish(model, remote, commit)
     try:
         git.move_ref(ref, commit, expected=head)
     except git.RefMoved as error:

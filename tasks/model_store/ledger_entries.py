@@ -82,6 +82,18 @@ def champions_of(entries: list[Entry]) -> list[Entry]:
     return champions
 
 
+def served_until(entries: list[Entry]) -> list[str | None]:
+    """When the version of each entry was replaced in service; None where it serves now, or never entered service by the entry."""
+    ends: list[str | None] = [None] * len(entries)
+    serving: int | None = None
+    for number, entry in enumerate(entries):
+        if entry.enters_service:
+            if serving is not None:
+                ends[serving] = entry.when
+            serving = number
+    return ends
+
+
 def judgement_of(entries: list[Entry], version: int) -> Entry | None:
     """The entry with the verdict on a version."""
     return next((e for e in reversed(entries) if e.kind == "judged" and e.version == version), None)

@@ -30,6 +30,7 @@ from tasks.model_store.ledger import (
 )
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
+from tasks.model_store.ledger_remote import follow_if_possible, follow_remote
 from tasks.model_store.ledger_witnesses import registry_findings
 from tasks.model_store.versions import commit_of, tag_name, version_receipt
 from tasks.tracking.registry import Registry, open_registry
@@ -58,8 +59,9 @@ def promote(
         LedgerMoved: another version serves than `expected_champion`.
         RegistryError: there is no such version, it was refused, or it was judged against another champion.
     """
-    model = config.register_.model_name
+    model, remote = config.register_.model_name, config.register_.ledger_remote
     registry = open_registry(config)  # before the ledger changes: without a registry the alias could not be updated
+    follow_remote(model, remote)
     registry.version(version)
     entries = [node.entry for node in _read_anchored(registry)]
     champion = champion_of(entries)
@@ -79,7 +81,7 @@ def promote(
     promotion = replace(entry, kind="promoted", who=who or current_user(), when=now(), why=why)
     if commit := commit_of(model, version):  # so that retention of refused candidates does not remove it
         git.make_ref(f"refs/tags/{tag_name(model, version)}", commit)
-    append_entry(model, promotion, expected_length=len(entries))
+    append_entry(model, promotion, len(entries), remote)
     reconcile(config)
     logger.info(f"promote: {model} v{version} is now champion, in place of {version_label(serving)}")
     return promotion
@@ -92,8 +94,9 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
         LedgerMoved: another version serves than `expected_champion`.
         RegistryError: there is no previous champion.
     """
-    model = config.register_.model_name
+    model, remote = config.register_.model_name, config.register_.ledger_remote
     registry = open_registry(config)
+    follow_remote(model, remote)
     entries = [node.entry for node in _read_anchored(registry)]
     champions = champions_of(entries)
     serving = champions[-1].version if champions else None
@@ -103,7 +106,7 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
         raise RegistryError(f"{what}: there is no earlier one to roll back to", fix="See: strop history")
     registry.require_writable(champions[-2].version)
     entry = replace(champions[-2], kind="rolled_back", who=current_user(), when=now(), why=why)
-    append_entry(model, entry, expected_length=len(entries))
+    append_entry(model, entry, len(entries), remote)
     reconcile(config)
     logger.info(f"rollback: {model} v{entry.version} serves again, in place of {version_label(serving)}")
     return entry
@@ -127,6 +130,8 @@ def reconcile(config: PipelineConfig) -> int | None:
             chain = read_verified(model)
             champion = _champion(chain)
             _set_alias(registry, champion, [node.entry for node in chain])
+            # another machine may have appended, and set the alias before this one did
+            follow_if_possible(model, config.register_.ledger_remote)
             again = _champion(read_verified(model))
             version = champion.entry.version if champion else None
             if again != champion:

@@ -21,6 +21,10 @@ class RegisterSettings(Settings):
     push: bool = True
     """Push the data to the default DVC remote. Without a remote the receipt records `local only`."""
 
+    ledger_remote: str = ""
+    """The git remote that shares the promotion ledger among machines, such as `origin`: each verdict and promotion is appended
+    there first, so of two machines that promote at once one succeeds. Empty: the ledger of this clone alone decides."""
+
     @field_validator("model_name")
     @classmethod
     def is_a_name_for_mlflow_and_git(cls, name: str) -> str:
@@ -30,6 +34,15 @@ class RegisterSettings(Settings):
                 f"`{name}` should consist of letters, digits, - and _, and begin with a letter or a digit{why}"
             )
         return name
+
+    @field_validator("ledger_remote")
+    @classmethod
+    def is_a_remote_of_git(cls, remote: str) -> str:
+        if remote.startswith("-") or remote != remote.strip() or not remote.isprintable():
+            raise ValueError(f"`{remote}` should be the name of a git remote, such as `origin`, or its address")
+        if re.match(r"[a-z+]+://[^/@]*:[^/@]*@", remote):
+            raise ValueError("its address contains a password: store it with `git credential`, or name a remote")
+        return remote
 
     @field_validator("tracking_uri")
     @classmethod

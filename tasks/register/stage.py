@@ -9,6 +9,7 @@ written last; it means that all steps before it are done.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,8 @@ from tasks import paths
 from tasks.errors import DataError, GitError, RegistryError
 from tasks.model_store.ledger import (
     Entry,
+    LedgerMoved,
+    aliases_of,
     append_entry,
     champion_of,
     counts_all,
@@ -28,6 +31,7 @@ from tasks.model_store.ledger import (
     read_ledger,
 )
 from tasks.model_store.ledger_chain import save_head, version_message
+from tasks.model_store.ledger_remote import follow_remote
 from tasks.model_store.logged_files import LOGGED, record_of
 from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
 from tasks.register import logged_model
@@ -45,6 +49,9 @@ if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
 logger = logging.getLogger(__name__)
+
+ATTEMPTS = 20
+"""Attempts to append the verdict, while other processes append."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,8 @@ def run(config: PipelineConfig) -> Registration:
 
 
 def _register(config: PipelineConfig) -> Registration:
-    name = config.register_.model_name
+    name, remote = config.register_.model_name, config.register_.ledger_remote
+    follow_remote(name, remote)
     entries = read_ledger(name)
     receipt = obtain_receipt(config)
     verdict, weights, key = receipt["verdict"], receipt["weights"], content_digest(receipt)
@@ -92,8 +100,7 @@ def _register(config: PipelineConfig) -> Registration:
         return Registration(entry.version, entry.gate, key, is_new=False)
 
     if not counts_all(receipt["round"], entries):
-        what = "other candidates were judged after this round began, so its verdict is at the level of an earlier look"
-        raise DataError(what, where=str(paths.ROUND), fix="Judge again: strop run --rejudge")
+        raise _late()
     kept = paths.MODELS / keep_weights(paths.MODEL)
     registry = open_registry(config)
     _require_same_registry(registry, entries)
@@ -104,10 +111,38 @@ def _register(config: PipelineConfig) -> Registration:
     registry.set_version_tags(number, {COMMIT_TAG: commit, **files_tag(commit)})
     registry.set_alias("challenger", number)
     pushed = dvc_pipeline.push() if config.register_.push else dvc_pipeline.LOCAL_ONLY
-    ledger_commit = append_entry(name, _entry(receipt, key, number, commit), expected_length=len(read_ledger(name)))
+    ledger_commit = _append(registry, _entry(receipt, key, number, commit), receipt["round"], remote)
     registry.set_version_tags(number, {JUDGED_TAG: ledger_commit})
     _report(name, number, receipt, pushed)
     return Registration(number, outcome_of(verdict), key, is_new=True)
+
+
+def _append(registry: Registry, entry: Entry, round_: dict[str, Any], remote: str) -> str:
+    """Appends the verdict. If other candidates were judged meanwhile, the version is withdrawn: its look was not counted."""
+    for _ in range(ATTEMPTS):
+        follow_remote(registry.model, remote)
+        entries = read_ledger(registry.model)
+        if not counts_all(round_, entries):
+            _withdraw(registry, entry.version)
+            raise _late()
+        with suppress(LedgerMoved):  # a promotion or a rollback meanwhile changes nothing here
+            return append_entry(registry.model, entry, len(entries), remote)
+    raise LedgerMoved("other processes keep appending to it", where=registry.model, fix="Run again: strop run")
+
+
+def _late() -> DataError:
+    what = "other candidates were judged after this round began, so its verdict is at the level of an earlier look"
+    return DataError(what, where=str(paths.ROUND), fix="Judge again: strop run --rejudge")
+
+
+def _withdraw(registry: Registry, number: int) -> None:
+    """Removes the version, so that no version without a verdict in the ledger remains."""
+    for ref in (f"refs/tags/{tag_name(registry.model, number)}", refused_ref(registry.model, number)):
+        git.remove_ref(ref)
+    registry.delete_version(number)
+    challenger = aliases_of(read_ledger(registry.model))["challenger"]
+    if challenger is not None and any(version.version == challenger for version in registry.versions()):
+        registry.set_alias("challenger", challenger)
 
 
 def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:

@@ -122,6 +122,11 @@ def make_ref(ref: str, commit: str) -> None:
         raise GitError(f"already points at {current[:12]}, not at {commit[:12]}", where=ref, fix=f"See: git show {ref}")
 
 
+def remove_ref(ref: str) -> None:
+    """Removes a ref, which may not exist."""
+    run("update-ref", "-d", ref)
+
+
 def resolve(revision: str) -> str | None:
     """The commit of a revision, or None if it does not exist."""
     commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", may_fail=True)
@@ -205,9 +210,28 @@ def _git(
     folder: Path | None = None,
 ) -> str | None:
     """git's standard output; None if it failed and `may_fail`."""
+    result = call(*arguments, stdin=stdin, environment=environment, folder=folder)
+    if result.returncode == 0:
+        return result.stdout.decode("utf-8", "surrogateescape")
+    message = message_of(result)
+    if "dubious ownership" in message:
+        fix = f"git config --global --add safe.directory {project()}"
+        raise GitError("git does not trust this folder: it belongs to another user", where=str(project()), fix=fix)
+    if may_fail:
+        return None
+    raise GitError(f"git {arguments[0]} failed: {message or f'exit code {result.returncode}'}", where=str(project()))
+
+
+def call(
+    *arguments: str,
+    stdin: str | None = None,
+    environment: dict[str, str] | None = None,
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs git, which may fail. Raises GitError if it is not installed."""
     logger.debug(f"git {' '.join(arguments)[:200]}")
     try:
-        result = subprocess.run(
+        return subprocess.run(
             ["git", *arguments],
             input=stdin.encode("utf-8", "surrogateescape") if stdin is not None else None,
             stdin=subprocess.DEVNULL if stdin is None else None,
@@ -218,15 +242,16 @@ def _git(
         )
     except FileNotFoundError as error:
         raise GitError("the command `git` is not installed", fix="Install git, then run again") from error
-    if result.returncode == 0:
-        return result.stdout.decode("utf-8", "surrogateescape")
-    message = " ".join(result.stderr.decode("utf-8", "replace").split()).removeprefix("fatal: ")
-    if "dubious ownership" in message:
-        fix = f"git config --global --add safe.directory {project()}"
-        raise GitError("git does not trust this folder: it belongs to another user", where=str(project()), fix=fix)
-    if may_fail:
-        return None
-    raise GitError(f"git {arguments[0]} failed: {message or f'exit code {result.returncode}'}", where=str(project()))
+
+
+def message_of(result: subprocess.CompletedProcess[bytes]) -> str:
+    """git's error message, in one line."""
+    return " ".join(result.stderr.decode("utf-8", "replace").split()).removeprefix("fatal: ")
+
+
+def is_ancestor(commit: str, of: str) -> bool:
+    """Whether `commit` is `of` or comes before it; False where one of them is not here."""
+    return call("merge-base", "--is-ancestor", commit, of).returncode == 0
 
 
 def _environment() -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -114,12 +116,20 @@ def test_a_registry_that_refuses_the_text_does_not_stop_a_promotion(
     assert "the approval of v2 is not in its model card or on its page" in caplog.text
 
 
-def test_of_two_racing_promoters_one_wins(world: Path) -> None:
+def test_of_twenty_racing_promoters_one_wins_and_there_is_a_champion_at_every_moment(world: Path) -> None:
     set_params(seed=3)
     run_stages()
     assert register().version == 3  # it too was judged against version 1
     outcomes: list[Any] = []
-    start = threading.Barrier(2)
+    aliases: set[tuple[int, ...]] = set()
+    start, is_over = threading.Barrier(21), threading.Event()
+
+    def watch() -> None:
+        with closing(sqlite3.connect("file:mlflow/mlflow.db?mode=ro", uri=True, timeout=30)) as database:
+            start.wait()
+            while not is_over.is_set():
+                rows = database.execute("SELECT version FROM registered_model_aliases WHERE alias = 'champion'")
+                aliases.add(tuple(int(version) for (version,) in rows))
 
     def race(version: int) -> None:
         start.wait()
@@ -128,13 +138,19 @@ def test_of_two_racing_promoters_one_wins(world: Path) -> None:
         except LedgerMoved as error:
             outcomes.append(error)
 
-    threads = [threading.Thread(target=race, args=(version,)) for version in (2, 3)]
-    for thread in threads:
+    watcher = threading.Thread(target=watch)
+    threads = [threading.Thread(target=race, args=(version,)) for version in [2, 3] * 10]
+    for thread in [watcher, *threads]:
         thread.start()
     for thread in threads:
         thread.join()
-    (winner,) = [o for o in outcomes if isinstance(o, int)]
-    assert [type(o) for o in outcomes if o != winner] == [LedgerMoved]
+    is_over.set()
+    watcher.join()
+    (winner,) = {o for o in outcomes if isinstance(o, int)}  # to promote the champion again changes nothing
+    assert len(outcomes) == 20
+    assert {type(o) for o in outcomes if o != winner} == {LedgerMoved}
+    assert aliases <= {(1,), (winner,)}
+    assert aliases
     assert serving(load_config()) == (winner, winner)
     assert sum(kind == "promoted" for kind, _ in kinds()) == 2
 

@@ -1,0 +1,139 @@
+"""The ledger shared by several machines: a git remote holds it, and an entry counts once the remote has it.
+
+    follow_remote("strop-model", "origin")             # take what other machines appended
+    publish("strop-model", "origin", commit)           # append there; of two machines that append at once, one succeeds
+
+A push that extends the remote's history is a compare-and-swap: git refuses one that does not. The refs of the versions are
+pushed with their entry, all or none, so that two machines cannot give one number to two models.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from tasks.errors import GitError
+from tasks.model_store.ledger_chain import LedgerBroken, broken_ledger, ledger_ref, read_chain
+from tasks.model_store.versions import refused_ref, tag_name
+from tasks.vcs import git, git_remote
+from tasks.vcs.git_objects import Objects
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS, PAUSE_SECONDS = 10, 0.2
+"""Of a push that the remote refused, as another one was in progress there."""
+
+
+class LedgerMoved(GitError):
+    """Another process wrote to the ledger since it was read."""
+
+
+def follow_remote(model: str, remote: str) -> bool:
+    """Takes the remote's newer entries, with the refs of their versions. Returns whether there were any.
+
+    Args:
+        remote: a remote's name or address; "" for a ledger that is not shared.
+
+    Raises:
+        RemoteUnreachable: the remote cannot be read.
+        LedgerBroken: both have entries that the other one lacks, or a version's ref points at another commit there.
+    """
+    if not remote:
+        return False
+    ref, local = ledger_ref(model), git.resolve(ledger_ref(model))
+    there = _list(model, remote)
+    head = there.pop(ref, None)
+    if head is None or (local is not None and git.is_ancestor(head, local)):
+        return False  # entries that only this clone has are pushed with the next one
+    copy = _copy_of(ref)
+    git_remote.fetch_refs(remote, {f"+{ref}": copy})
+    head = git.resolve(copy)
+    if head is None:
+        raise broken_ledger(model, f"is no commit at {remote}")
+    if local is not None and not git.is_ancestor(local, head):
+        raise _diverged(model, remote, local, head)
+    with Objects() as objects:
+        commits = {node.commit for node in read_chain(model, local, objects)}
+        versions = {n.entry.version for n in read_chain(model, head, objects) if n.commit not in commits}
+    names = [name for name in _version_refs(model, versions) if name in there]
+    here = git.refs_below(*names) if names else {}
+    if moved := [name for name in names if here.get(name, there[name]) != there[name]]:
+        raise _two_commits(model, remote, moved[0], here[moved[0]], there[moved[0]])
+    if missing := {name: name for name in names if name not in here}:
+        git_remote.fetch_refs(remote, missing)  # before the ledger, which requires the tags of its versions
+    git.move_ref(ref, head, expected=local)
+    count = len(git.first_parents(head)) - len(commits)
+    logger.info(f"ledger: {count} new {'entry' if count == 1 else 'entries'} from {remote}")
+    return True
+
+
+def follow_if_possible(model: str, remote: str) -> None:
+    """`follow_remote` for reading: without an answer, the ledger of this clone is used."""
+    try:
+        follow_remote(model, remote)
+    except git_remote.RemoteUnreachable as error:
+        logger.warning(f"ledger: {error}; this clone's ledger is used, which may be older")
+
+
+def publish(model: str, remote: str, commit: str) -> None:
+    """Appends an entry to the remote's ledger, with earlier ones that it lacks, and the refs of their versions.
+
+    Raises:
+        LedgerMoved: another machine appended first. Nothing was changed.
+        RemoteUnreachable: the remote does not answer, or refuses the push. Nothing was changed.
+    """
+    ref = ledger_ref(model)
+    with Objects() as objects:
+        chain = read_chain(model, commit, objects)
+    positions = {node.commit: number for number, node in enumerate(chain)}
+    for _ in range(ATTEMPTS):
+        there = _list(model, remote)
+        head = there.get(ref)
+        if head is not None and head not in positions:
+            break
+        new = {node.entry.version for node in chain[positions[head] + 1 if head else 0 :]}
+        refs = {n: oid for n, oid in git.refs_below(*_version_refs(model, new)).items() if there.get(n) != oid}
+        if taken := next((name for name in refs if name in there), None):
+            raise _two_commits(model, remote, taken, refs[taken], there[taken])
+        try:
+            return git_remote.push_refs(remote, {**refs, ref: commit})
+        except git.RefMoved:  # or a transaction of another machine holds the lock, and may still fail
+            time.sleep(PAUSE_SECONDS)
+    raise LedgerMoved(
+        "another machine appended to it first", where=f"{ref} at {remote}", fix="See `strop history`, then repeat"
+    )
+
+
+def _list(model: str, remote: str) -> dict[str, str]:
+    of_versions = [f"{name[:-1]}*" for name in _version_refs(model, {0})]
+    return git_remote.list_refs(remote, ledger_ref(model), *of_versions)
+
+
+def _version_refs(model: str, versions: set[int]) -> list[str]:
+    """The refs that a version may have: its tag, and that of a refused candidate."""
+    return [name for v in sorted(versions) for name in (f"refs/tags/{tag_name(model, v)}", refused_ref(model, v))]
+
+
+def _copy_of(ref: str) -> str:
+    """Where a fetched ledger waits. Not below refs/strop, which teams push."""
+    return ref.replace("refs/strop/", "refs/strop-remote/", 1)
+
+
+def _diverged(model: str, remote: str, local: str, head: str) -> LedgerBroken:
+    with Objects() as objects:
+        ours, theirs = read_chain(model, local, objects), read_chain(model, head, objects)
+    shared = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a.commit != b.commit), 0)
+    what = f"has the entry {ours[shared]} here, but {theirs[shared]} in its place at {remote}"
+    fix = (
+        f"Take the remote's, and judge this clone's candidates again: rm .strop/ledger.json; "
+        f"git fetch {remote} '+{ledger_ref(model)}:{ledger_ref(model)}'; strop run --rejudge"
+    )
+    return broken_ledger(model, what, fix)
+
+
+def _two_commits(model: str, remote: str, ref: str, here: str, there: str) -> LedgerBroken:
+    what = f"is about {ref}, which points at {here[:12]} here, and at {there[:12]} at {remote}"
+    fix = (
+        f"See both: git show {here[:12]}; git fetch {remote} {ref} && git show {there[:12]}; then remove the wrong one"
+    )
+    return broken_ledger(model, what, fix)

@@ -1,0 +1,243 @@
+"""The ledger that several machines share through a git remote: here two clones and a bare repository."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.project import REPOSITORY
+from support.toyworld import git as user
+
+from tasks import paths
+from tasks.model_store.ledger import Entry, LedgerMoved, append_entry, champion_of, read_ledger
+from tasks.model_store.ledger_chain import LedgerBroken
+from tasks.model_store.ledger_entries import served_until
+from tasks.model_store.ledger_remote import follow_if_possible, follow_remote
+from tasks.model_store.versions import refused_ref
+from tasks.vcs import git, git_remote
+
+JUDGED = Entry("judged", 1, "w" * 64, "r1", "v" * 64, "d.dir", True, 1, 100, "ada", "2026-11-21T00:00:00+00:00", "好")
+
+
+@pytest.fixture
+def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two clones of one repository."""
+    monkeypatch.chdir(tmp_path)
+    user("init", "-q", "--bare", "shared.git")
+    user("clone", "-q", "shared.git", "one")
+    with chdir("one"):
+        Path(".gitignore").write_text("/.strop/\n")
+        user("add", "-A")
+        user("commit", "-q", "-m", "Start")
+        user("push", "-q", "origin", "HEAD")
+    user("clone", "-q", "shared.git", "two")
+    return tmp_path / "one", tmp_path / "two"
+
+
+def judge(version: int) -> None:
+    """Appends a verdict, with the tag of its version."""
+    if git.resolve(f"refs/tags/tiny@v{version}") is None:
+        user("tag", f"tiny@v{version}")
+    entry = replace(JUDGED, version=version, receipt=f"r{version}")
+    append_entry("tiny", entry, len(read_ledger("tiny")), "origin")
+
+
+def promote(version: int) -> None:
+    entry = replace(JUDGED, kind="promoted", version=version, receipt=f"r{version}")
+    append_entry("tiny", entry, len(read_ledger("tiny")), "origin")
+
+
+def entries() -> list[tuple[str, int]]:
+    return [(entry.kind, entry.version) for entry in read_ledger("tiny")]
+
+
+def test_another_machine_takes_the_entries_and_the_tags_of_their_versions(machines: tuple[Path, Path]) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        promote(1)
+        user("update-ref", refused_ref("tiny", 2), "HEAD")
+        append_entry("tiny", replace(JUDGED, version=2, passed=False, receipt="r2"), 2, "origin")
+    with chdir(machines[1]):
+        assert follow_remote("tiny", "origin")
+        assert entries() == [("judged", 1), ("promoted", 1), ("judged", 2)]
+        assert git.resolve("tiny@v1") == git.resolve(refused_ref("tiny", 2)) == git.head_commit()
+        assert not follow_remote("tiny", "origin")
+        assert user("status", "--porcelain") == ""
+        assert not Path(".git/FETCH_HEAD").exists()
+
+
+def test_of_two_machines_that_promote_at_once_one_wins_and_the_other_keeps_nothing(
+    machines: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        promote(1)
+        judge(2)
+        judge(3)
+    with chdir(machines[1]):
+        follow_remote("tiny", "origin")
+        before = git.refs_below("refs/strop", "refs/tags")
+        real = git_remote.push_refs
+
+        def another_first(remote: str, refs: dict[str, str]) -> None:  # after this machine has looked at the remote
+            monkeypatch.setattr(git_remote, "push_refs", real)
+            with chdir(machines[0]):
+                promote(2)
+            real(remote, refs)
+
+        monkeypatch.setattr(git_remote, "push_refs", another_first)
+        with pytest.raises(LedgerMoved, match="another machine appended to it first"):
+            promote(3)
+        assert git.refs_below("refs/strop", "refs/tags") == before
+        follow_remote("tiny", "origin")
+        champion = champion_of(read_ledger("tiny"))
+        assert champion is not None
+        assert champion.version == 2
+
+
+def test_of_many_promoters_on_two_machines_exactly_one_wins(machines: tuple[Path, Path]) -> None:
+    with chdir(machines[0]):
+        for version in range(1, 5):
+            judge(version)
+    with chdir(machines[1]):
+        follow_remote("tiny", "origin")
+    code = (
+        "import sys\nfrom dataclasses import replace\n"
+        "from tasks.model_store.ledger import LedgerMoved, append_entry, judgement_of, read_ledger\n"
+        "entries = read_ledger('tiny')\nentry = judgement_of(entries, int(sys.argv[1]))\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\n"
+        "try:\n    append_entry('tiny', replace(entry, kind='promoted'), len(entries), 'origin')\n"
+        "except LedgerMoved:\n    sys.exit(3)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(version)],
+            cwd=machines[version % 2],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for version in range(1, 5)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    errors = []
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    errors = [process.communicate()[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 3, 3, 3], errors
+    winners = set()
+    for machine in machines:
+        with chdir(machine):
+            follow_remote("tiny", "origin")
+            winners.add(entries()[-1])
+            assert len(entries()) == 5
+    assert len(winners) == 1
+
+
+def test_two_machines_cannot_give_one_number_to_two_models(machines: tuple[Path, Path]) -> None:
+    with chdir(machines[0]):
+        judge(1)
+    with chdir(machines[1]):
+        user("commit", "-q", "--allow-empty", "-m", "Another")
+        user("tag", "tiny@v1")
+        with pytest.raises(
+            LedgerBroken, match=r"is about refs/tags/tiny@v1, which points at .* here, and at .* at origin"
+        ):
+            follow_remote("tiny", "origin")
+        with pytest.raises(LedgerMoved):
+            append_entry("tiny", replace(JUDGED, receipt="r9"), 0, "origin")
+        assert git.resolve("refs/strop/ledger/tiny") is None
+
+
+def test_ledgers_that_two_clones_wrote_without_the_remote_are_reported_with_both_entries(
+    machines: tuple[Path, Path],
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        promote(1)
+    with chdir(machines[1]):
+        user("tag", "tiny@v1")
+        append_entry("tiny", JUDGED, 0)
+        append_entry("tiny", replace(JUDGED, kind="promoted", why="alone"), 1)
+        with pytest.raises(LedgerBroken, match=r"has the entry .* here, but .* in its place at origin"):
+            follow_remote("tiny", "origin")
+        with pytest.raises(LedgerMoved):
+            judge(2)
+
+
+def test_entries_from_before_the_setting_are_pushed_with_the_next_one(machines: tuple[Path, Path]) -> None:
+    with chdir(machines[0]):
+        user("tag", "tiny@v1")
+        append_entry("tiny", JUDGED, 0)
+        assert not follow_remote("tiny", "origin")
+        promote(1)
+    with chdir(machines[1]):
+        follow_remote("tiny", "origin")
+        assert entries() == [("judged", 1), ("promoted", 1)]
+
+
+def test_killed_between_the_remote_and_this_clone_the_next_command_takes_the_entry(
+    machines: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(git, "move_ref", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                promote(1)
+        assert entries() == [("judged", 1)]
+        follow_remote("tiny", "origin")
+        assert entries() == [("judged", 1), ("promoted", 1)]
+
+
+def test_without_an_answer_nothing_is_appended_and_reading_goes_on(
+    machines: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        (machines[0].parent / "shared.git").rename(machines[0].parent / "away.git")
+        with pytest.raises(
+            git_remote.RemoteUnreachable, match=r"the git remote origin: .*does not appear to be a git repository"
+        ):
+            promote(1)
+        follow_if_possible("tiny", "origin")
+        assert "this clone's ledger is used" in caplog.text
+        assert entries() == [("judged", 1)]
+
+
+def test_a_refusal_by_the_server_is_reported_with_its_words(machines: tuple[Path, Path]) -> None:
+    hook = machines[0].parent / "shared.git/hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho 只读 >&2\nexit 1\n")
+    hook.chmod(0o755)
+    with chdir(machines[0]):
+        with pytest.raises(git_remote.RemoteUnreachable, match="pre-receive hook declined"):
+            judge(1)
+        assert git.resolve("refs/strop/ledger/tiny") is None
+
+
+def test_history_has_the_second_at_which_a_version_was_replaced() -> None:
+    first = replace(JUDGED, kind="promoted", when="2026-11-21T08:00:00+00:00")
+    second = replace(JUDGED, kind="promoted", version=2, when="2026-11-22T09:10:11+00:00")
+    back = replace(JUDGED, kind="rolled_back", when="2026-11-23T01:02:03+00:00")
+    rejected = replace(JUDGED, kind="rejected", version=2, when="2026-11-24T00:00:00+00:00")
+    assert served_until([JUDGED, first, second, back, rejected]) == [None, second.when, back.when, None, None]
+
+
+def test_the_last_head_file_is_not_needed(machines: tuple[Path, Path]) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        (paths.CACHE / "ledger.json").unlink()
+        promote(1)
+        assert entries() == [("judged", 1), ("promoted", 1)]

@@ -31,6 +31,7 @@ from tasks.model_store.ledger_chain import save_head, version_message
 from tasks.model_store.logged_files import LOGGED, record_of
 from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
 from tasks.register import logged_model
+from tasks.register.evaluated_rows import read_evaluated
 from tasks.register.logged_files import files_tag, reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import obtain_receipt
@@ -137,7 +138,11 @@ def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str,
     weights = receipt["weights"]
     source = reusable_model(registry, weights, kept)
     if source is None:
-        source = logged_model.log_in_subprocess(run_id, kept, weights)
+        evaluated = read_evaluated(Path(), receipt)
+        if evaluated is None:
+            what = "no predictions of the candidate are stored, so the reloaded model is compared by the logits of one text"
+            logger.warning(f"register: {what}")
+        source = logged_model.log_in_subprocess(run_id, kept, weights, evaluated=evaluated)
     return registry.create_version(source, run_id, version_tags(facts_of(receipt, key)))
 
 
@@ -158,7 +163,9 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
         write_json(LOGGED, record_of(source, registry.model_files(source, Path(scratch))))
     head = receipt["ledger_head"] if "ledger_head" in receipt else head_of(model)
     subject = f"{model} v{number}: {outcome}"
-    snapshot_commit = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
+    snapshot_commit = make_snapshot_commit(
+        version_message(subject, key, head), [paths.RECEIPT, LOGGED]
+    )
     ref = f"refs/tags/{tag_name(model, number)}" if outcome == "passed" else refused_ref(model, number)
     git.make_ref(ref, snapshot_commit)
     return snapshot_commit

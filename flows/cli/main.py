@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli import (
+    bom,
     build,
     chat,
     check,
@@ -78,6 +79,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
         compare.compare,
         explain.explain,
         inspect.audit,
+        bom.bom,
         inspect.config,
         inspect.doctor,
     ),

@@ -37,6 +37,7 @@ from tasks.tracking.tags import (
     facts_of,
     version_tags,
 )
+from tasks.tracking.version_links import with_addresses
 from tasks.vcs import dvc_outputs
 
 
@@ -96,6 +97,7 @@ def check_run(subject: Subject) -> Link:
     run = subject.registry.run_data(run_id)
     problems = [*_tags(subject, run), *_values(subject, run), *_curves(subject, run)]
     problems += ["everything was deleted"] if run.is_deleted else []
+    problems += _description(subject)
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         files = subject.registry.run_files(run_id, Path(folder))
         for path, expected in (
@@ -123,6 +125,16 @@ def _tags(subject: Subject, run: RunData) -> Iterator[str]:
             yield f"tag {key} of the version is {result}, not {value}"
     if receipt["dataset"] not in run.datasets:
         yield f"dataset {receipt['dataset']} is not"
+
+
+def _description(subject: Subject) -> list[str]:
+    """The version's description must be the page in its commit. Versions from before it was recorded are not compared."""
+    page, version = subject.blob(paths.VERSION_PAGE), subject.version
+    if page is None:
+        return []
+    expected = with_addresses(page.decode("utf-8"), subject.registry.experiment_id, version.run_id)
+    problem = f"the description of the version is not {paths.VERSION_PAGE} (strop registry rebuild restores it)"
+    return [problem] if version.description != expected else []
 
 
 def _values(subject: Subject, run: RunData) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from tasks.model_store.ledger import Entry, ledger_ref, read_ledger
 from tasks.model_store.versions import commit_of, receipt_at, refused_ref, tag_name
 from tasks.register.logged_files import files_tag
+from tasks.register.version_page import page_at, version_page
 from tasks.runtime.files import content_digest
 from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, VersionFacts, facts_of, version_tags
 from tasks.vcs import git
@@ -25,6 +26,8 @@ class VersionRecord:
     commit: str | None
     """None where retention removed the ref of a refused candidate."""
     receipt: dict[str, Any] | None
+    page: str | None
+    """Its description; None where the receipt is lost."""
 
 
 def versions_in_git(model: str) -> dict[int, VersionRecord]:
@@ -35,14 +38,19 @@ def versions_in_git(model: str) -> dict[int, VersionRecord]:
     for number in sorted({*entries, *_numbers_in_refs(model)}):
         commit = commit_of(model, number)
         receipt = receipt_at(commit) if commit else None
-        version = _version_record(number, entries.get(number), commit, receipt, anchors.get(number, {}))
+        version = _version_record(model, number, entries.get(number), commit, receipt, anchors.get(number, {}))
         if version:
             versions[number] = version
     return versions
 
 
 def _version_record(
-    number: int, entry: Entry | None, commit: str | None, receipt: dict[str, Any] | None, anchors: dict[str, str]
+    model: str,
+    number: int,
+    entry: Entry | None,
+    commit: str | None,
+    receipt: dict[str, Any] | None,
+    anchors: dict[str, str],
 ) -> VersionRecord | None:
     if receipt is not None:
         facts = facts_of(receipt, content_digest(receipt))
@@ -52,7 +60,8 @@ def _version_record(
         return None
     of_commit = {COMMIT_TAG: commit, **files_tag(commit)} if commit else {}
     tags = {**version_tags(facts), **of_commit, **anchors}
-    return VersionRecord(number, facts.receipt_digest, facts.weights, tags, commit, receipt)
+    page = None if commit is None or receipt is None else page_at(commit) or version_page(receipt, model, number)
+    return VersionRecord(number, facts.receipt_digest, facts.weights, tags, commit, receipt, page)
 
 
 def _anchors(model: str) -> dict[int, dict[str, str]]:

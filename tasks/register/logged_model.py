@@ -69,8 +69,7 @@ def log_model(
     """Logs the model in `folder`, reloads it, and compares.
 
     Raises:
-        RegistryError: the reloaded model has other logits or other answers, or its bytes differ from `folder`; the logged model is
-            removed.
+        RegistryError: the reloaded model has other logits, bytes or answers; the logged model is removed.
     """
     from tasks.base.convert import base_folder
     from tasks.base.heads import REWARD, labelled_base
@@ -91,15 +90,14 @@ def log_model(
     try:
         reloaded = registry.load_model(model_uri, adapter_base)
         _require_same(registry, model_uri, reloaded, before, digest)
-        if evaluated is not None:
-            _require_same_answers(registry, reloaded, labels, evaluated)
+        _require_same_answers(registry, reloaded, labels, evaluated)
     except StropError:
         registry.delete_model(model_uri)
         raise
     registry.share_weights(model_uri, folder)
-    for name in (TEMPLATES.name, LABELS):
-        if (folder / name).is_file():
-            registry.add_file(model_uri, folder / name)
+    for file in (folder / TEMPLATES.name, folder / LABELS):
+        if file.is_file():
+            registry.add_file(model_uri, file)
     return model_uri
 
 
@@ -116,9 +114,11 @@ def _require_same(registry: Registry, model_uri: str, reloaded: tuple[Any, Any],
 
 
 def _require_same_answers(
-    registry: Registry, reloaded: tuple[Any, Any], labels: tuple[str, ...] | None, evaluated: Evaluated
+    registry: Registry, reloaded: tuple[Any, Any], labels: tuple[str, ...] | None, evaluated: Evaluated | None
 ) -> None:
     """The reloaded model answers the rows as they were evaluated."""
+    if evaluated is None:
+        return
     from tasks.inference.faults import reported_faults
     from tasks.register.reload_check import differing_answers
 

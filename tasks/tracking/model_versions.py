@@ -22,6 +22,8 @@ class Version:
     aliases: list[str]
     created: float
     """Seconds since 1970."""
+    description: str = ""
+    """Its page, in Markdown."""
 
 
 def anchors_of(version: Version) -> frozenset[str]:
@@ -92,6 +94,10 @@ class Versions(RegistryConnection):
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.model, str(number), key, value)
 
+    def set_description(self, number: int, text: str) -> None:
+        with mlflow_errors(self.uri):
+            self.client.update_model_version(self.model, str(number), text)
+
     def require_writable(self, number: int) -> None:
         """Writes a tag of a version with its present value: a tag that never changes, so that no other write is undone.
 
@@ -130,4 +136,5 @@ class Versions(RegistryConnection):
 def _version(model: Any, aliases: dict[str, int]) -> Version:
     number = int(model.version)
     names = sorted(name for name, target in aliases.items() if target == number)
-    return Version(number, model.run_id, model.source, dict(model.tags), names, model.creation_timestamp / 1000)
+    created, description = model.creation_timestamp / 1000, model.description or ""
+    return Version(number, model.run_id, model.source, dict(model.tags), names, created, description)

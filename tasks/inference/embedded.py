@@ -79,11 +79,11 @@ class EmbeddedEngine:
         return self.tokens_of([prompt], max_new_tokens)[0]
 
     def tokens_of(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """The tokens of each answer of `generate`, with its end token. Decoded in this process."""
+        """The tokens of each answer of `generate`, with its end token."""
         answers: dict[int, list[int]] = {}
-        ends = end_token_ids(self.model, self.tokenizer)
+        ends, processes = end_token_ids(self.model, self.tokenizer), self._processes(len(prompts))
         with self._one_thread(), self.decoding(prompts, max_new_tokens, ends) as decode:
-            decode_rows(decode, longest_first(prompts), 1, answers.__setitem__)
+            decode_rows(decode, longest_first(prompts), processes, answers.__setitem__)
         return [answers[index] for index in range(len(prompts))]
 
     def _processes(self, rows: int) -> int:

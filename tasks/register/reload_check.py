@@ -26,10 +26,14 @@ TOLERANCE = 1e-3
 """Greatest difference of a logit, relative to the largest one, if the evaluation was in fp32."""
 ROUGH_TOLERANCE = 0.05
 """The same in bf16, which has 8 bits, and for answers of a server."""
+MOST_TOKENS = 32
+"""The first tokens of each answer that are compared, so that long answers cost no minutes."""
 CANDIDATES = 50
 """The tokens with the highest logits, among which that of an evaluated answer is sought."""
 INCOMPLETE = "\ufffd"
 """How a tokenizer decodes the first bytes of a character."""
+MEMORY_SHARE = 0.7
+"""The share of the free memory that a model in fp32 may add."""
 PIECE_TOKENS = 1024
 """The longest piece of a text in one forward pass, as in the evaluation."""
 ROWS_AT_ONCE = 32
@@ -55,9 +59,14 @@ def differing_answers(model: Any, tokenizer: Any, labels: tuple[str, ...] | None
 
 
 def in_precision(model: Any, precision: str) -> Any:
-    """The model on the CPU in the precision of the evaluation, or in fp32 where the CPU only emulates bf16. Weights of an adapter
-    stay in fp32, as they are loaded for an evaluation."""
+    """The model on the CPU in the precision of the evaluation, or in fp32 where the CPU only emulates bf16; unchanged if the memory
+    is not enough for fp32. Weights of an adapter stay in fp32, as they are loaded for an evaluation."""
+    import psutil
+
     dtype = DTYPES["bf16" if precision == "bf16" and computes_bf16() else "fp32"]
+    added_bytes = sum(w.numel() * (dtype.itemsize - w.dtype.itemsize) for w in model.parameters())
+    if added_bytes > MEMORY_SHARE * psutil.virtual_memory().available:
+        return model.cpu().eval()
     is_adapter = inner_model(model) is not model
     for name, weights in model.named_parameters():
         own = is_adapter and any(part in name for part in ("lora_", "modules_to_save", "prompt_encoder"))
@@ -67,15 +76,17 @@ def in_precision(model: Any, precision: str) -> Any:
 
 def _differing_texts(model: Any, tokenizer: Any, evaluated: Evaluated, tolerance: float) -> list[str]:
     engine = EmbeddedEngine(
-        model, tokenizer, stage="register", rows=ROWS_AT_ONCE, threads=Threads("register", is_quiet=True), processes=1
+        model, tokenizer, stage="register", rows=ROWS_AT_ONCE, threads=Threads("register", is_quiet=True)
     )
-    prompts = [row["prompt_ids"] for row in evaluated.rows]
     read, ends = answer_reader(tokenizer), end_token_ids(inner_model(model), tokenizer)
+    most = min(evaluated.max_new_tokens, MOST_TOKENS)
+    answers = engine.tokens_of([row["prompt_ids"] for row in evaluated.rows], most)
     problems = []
-    for row, tokens in zip(evaluated.rows, engine.tokens_of(prompts, evaluated.max_new_tokens), strict=True):
-        if read(tokens) == row["prediction"] and set(ends).isdisjoint(tokens) == row["is_cut"]:
+    for row, tokens in zip(evaluated.rows, answers, strict=True):
+        place = parting(tokens, row, read, ends)
+        is_whole = not set(ends).isdisjoint(tokens) or most == evaluated.max_new_tokens
+        if place == len(tokens) and (not is_whole or read(tokens) == row["prediction"]):
             continue
-        place = parting(tokens, row["prediction"], read, ends)
         expected = next_token(tokenizer, tokens[:place], row["prediction"], read)
         gap = _gap(model, row, tokens, place, read, ends, expected)
         if gap > tolerance:
@@ -84,11 +95,13 @@ def _differing_texts(model: Any, tokenizer: Any, evaluated: Evaluated, tolerance
     return problems
 
 
-def parting(tokens: Sequence[int], text: str, read: Any, ends: Sequence[int]) -> int:
-    """The position of the first token that does not lead to `text`."""
+def parting(tokens: Sequence[int], row: Row, read: Any, ends: Sequence[int]) -> int:
+    """The position of the first token that does not lead to the evaluated answer."""
+    text = row["prediction"]
     for place, token in enumerate(tokens):
         decoded = read(tokens[: place + 1])
-        if (decoded != text) if token in ends else not text.startswith(decoded.rstrip(INCOMPLETE)):
+        is_other_end = token in ends and (decoded != text or row["is_cut"])
+        if is_other_end or not text.startswith(decoded.rstrip(INCOMPLETE)):
             return place
     return len(tokens)
 
@@ -120,7 +133,8 @@ def _gap(
     for token in logits[0].topk(min(CANDIDATES, logits.shape[1])).indices.tolist():
         longer = read([*before, token])
         # the first bytes of a character lead to any character, so they count only as part of the text's own encoding
-        leads_on = decoded == text if token in ends else len(longer) > len(decoded) and text.startswith(longer)
+        is_longer = len(longer) > len(decoded) or (row["is_cut"] and decoded == text)  # white space after an answer
+        leads_on = decoded == text if token in ends else is_longer and text.startswith(longer)
         if (leads_on or token == expected) and token != own:
             return float((logits.max() - logits[0, token]) / logits.abs().max().clamp(min=1.0))
     return math.inf

@@ -21,7 +21,7 @@ from tasks.dataset.rendered import TEST
 from tasks.errors import DataError, RegistryError
 from tasks.evaluate.likelihood import start_ids, text_losses
 from tasks.inference.embedded import EmbeddedEngine
-from tasks.register import stage
+from tasks.register import reload_check, stage
 from tasks.register.evaluated_rows import PREDICTIONS, ROWS, Evaluated, choose_rows, read_evaluated
 from tasks.register.reload_check import differing_answers, parting
 from tasks.runtime.threads import Threads
@@ -103,13 +103,29 @@ def test_a_near_tie_may_go_either_way(tiny_llama: Path, text: str) -> None:
 def test_the_parting_is_the_first_token_that_leads_elsewhere() -> None:
     characters = {1: "你", 2: "好", 3: "\ufffd", 9: ""}
 
-    def read(tokens: list[int]) -> str:
-        return "".join(characters[token] for token in tokens)
+    def place(*tokens: int, is_cut: bool = False) -> int:
+        def read(ids: list[int]) -> str:
+            return "".join(characters[token] for token in ids)
 
-    assert parting([1, 2, 9], "你好", read, ends=[9]) == 3
-    assert parting([1, 3], "你好", read, ends=[9]) == 2  # half a character may become 好
-    assert parting([1, 1], "你好", read, ends=[9]) == 1
-    assert parting([1, 9], "你好", read, ends=[9]) == 1
+        return parting(list(tokens), {"prediction": "你好", "is_cut": is_cut}, read, ends=[9])
+
+    assert place(1, 2, 9) == 3
+    assert place(1, 3) == 2  # half a character may become 好
+    assert place(1, 1) == 1
+    assert place(1, 9) == 1
+    assert place(1, 2, 9, is_cut=True) == 2
+
+
+def test_only_the_first_tokens_of_a_long_answer_are_generated(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = louder(load_weights(tiny_llama)), load_tokenizer(tiny_llama)
+    rows = answers(model, tokenizer)
+    monkeypatch.setattr(reload_check, "MOST_TOKENS", 5)
+    assert differing_answers(model, tokenizer, None, evaluated(rows)) == []
+    longer = [row | {"prediction": f"{row['prediction']} 后来"} for row in rows if row["is_cut"]]
+    assert longer
+    assert differing_answers(model, tokenizer, None, evaluated(longer)) == []
 
 
 def test_labels_rewards_and_likelihoods_are_compared_too(tiny_llama: Path) -> None:

@@ -23,8 +23,8 @@ from tasks.runtime.redaction.text import redact, without_credentials
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT_SECONDS = 5.0
-CLOSE_SECONDS = 10.0
+TIMEOUT_SECONDS = 3.0
+CLOSE_SECONDS = 5.0
 WAITING = 1000
 """Events that wait at most; a run has some twenty."""
 PATH = "/api/v1/lineage"

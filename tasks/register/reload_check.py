@@ -87,7 +87,7 @@ def _differing_texts(model: Any, tokenizer: Any, evaluated: Evaluated, tolerance
         is_whole = not set(ends).isdisjoint(tokens) or most == evaluated.max_new_tokens
         if place == len(tokens) and (not is_whole or read(tokens) == row["prediction"]):
             continue
-        expected = next_token(tokenizer, tokens[:place], row["prediction"], read)
+        place, expected = evaluated_token(tokenizer, tokens[:place], row["prediction"], read)
         gap = _gap(model, row, tokens, place, read, ends, expected)
         if gap > tolerance:
             distance = "which is none of its likely tokens" if math.isinf(gap) else f"whose logit is {gap:.3g} lower"
@@ -106,13 +106,19 @@ def parting(tokens: Sequence[int], row: Row, read: Any, ends: Sequence[int]) -> 
     return len(tokens)
 
 
-def next_token(tokenizer: Any, before: Sequence[int], text: str, read: Any) -> int | None:
-    """The token after `before` in the tokenizer's encoding of `text`, which may be a part of a character; None if `before` is no
-    part of that encoding."""
+def evaluated_token(tokenizer: Any, before: Sequence[int], text: str, read: Any) -> tuple[int, int | None]:
+    """The position at which `before`, or the token after it, parts from the tokenizer's encoding of `text`, and the token there.
+
+    A part of a character decodes to no text, so it may have parted earlier than at the end of the character. The token is None if
+    the text was generated in another encoding.
+    """
     complete = next(end for end in range(len(before), -1, -1) if not read(before[:end]).endswith(INCOMPLETE))
     ids = tokenizer(text[len(read(before[:complete])) :], add_special_tokens=False)["input_ids"]
-    pending = list(before[complete:])
-    return ids[len(pending)] if ids[: len(pending)] == pending and len(ids) > len(pending) else None
+    for place, (own, token) in enumerate(zip(before[complete:], ids, strict=False), start=complete):
+        if own != token:
+            return place, token
+    pending = len(before) - complete
+    return len(before), ids[pending] if len(ids) > pending else None
 
 
 def _gap(

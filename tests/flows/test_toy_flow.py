@@ -65,7 +65,7 @@ def assert_reported(path: Path) -> None:
     assert {event["eventType"] for event in ended.values()} == {"COMPLETE"}
     assert {"retrain", "ingest", "curate", "finetune", "gate", "register"} <= ended.keys()
     written = {each["name"]: each["facets"]["version"]["datasetVersion"] for each in ended["curate"]["outputs"]}
-    read = {each["name"]: each["facets"]["version"]["datasetVersion"] for each in ended["finetune"]["inputs"]}
+    read = {each["name"]: each["facets"]["version"]["datasetVersion"] for each in ended["render"]["inputs"]}
     assert read["data/curated"] == written["data/curated"]
     (version,) = ended["register"]["outputs"]
     assert version["facets"]["version"]["datasetVersion"] == "1"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tasks import paths
-from tasks.base.generation import end_token_ids
+from tasks.base.generation import answer_reader, end_token_ids
 from tasks.base.heads import head_logits
 from tasks.base.load import load_tokenizer, load_weights
 from tasks.config import load_config
@@ -23,7 +23,7 @@ from tasks.evaluate.likelihood import start_ids, text_losses
 from tasks.inference.embedded import EmbeddedEngine
 from tasks.register import reload_check, stage
 from tasks.register.evaluated_rows import PREDICTIONS, ROWS, Evaluated, choose_rows, read_evaluated
-from tasks.register.reload_check import differing_answers, parting
+from tasks.register.reload_check import differing_answers, evaluated_token, parting
 from tasks.runtime.threads import Threads
 from tasks.scoring.calibration import highest_probability
 from tasks.tracking.registry import open_registry
@@ -114,6 +114,18 @@ def test_the_parting_is_the_first_token_that_leads_elsewhere() -> None:
     assert place(1, 1) == 1
     assert place(1, 9) == 1
     assert place(1, 2, 9, is_cut=True) == 2
+
+
+def test_a_part_of_a_character_may_be_the_token_that_parts(tiny_llama: Path) -> None:
+    tokenizer = load_tokenizer(tiny_llama)
+    read = answer_reader(tokenizer)
+    own, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("我x", "烹x"))
+    assert read(own[:1]).endswith("\ufffd")
+    assert own[0] != other[0]
+    place = parting(own, {"prediction": "烹x", "is_cut": False}, read, ends=[])
+    assert place > 0, "the bytes decode to no text"
+    assert evaluated_token(tokenizer, own[:place], "烹x", read) == (0, other[0])
+    assert evaluated_token(tokenizer, other[:1], "烹x", read) == (1, other[1])
 
 
 def test_only_the_first_tokens_of_a_long_answer_are_generated(

@@ -24,7 +24,7 @@ from tasks.scoring.calibration import highest_probability
 
 TOLERANCE = 1e-3
 """Greatest difference of a logit, relative to the largest one, if the evaluation was in fp32."""
-ROUGH_TOLERANCE = 0.05
+ROUGH_TOLERANCE = 0.02
 """The same in bf16, which has 8 bits, and for answers of a server."""
 MOST_TOKENS = 32
 """The first tokens of each answer that are compared, so that long answers cost no minutes."""

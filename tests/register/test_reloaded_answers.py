@@ -51,11 +51,11 @@ def evaluated(rows: list[dict[str, Any]], precision: str = "fp32", is_by_server:
     return Evaluated(numbered, precision, is_by_server, max_new_tokens=12)
 
 
-def answers(model: Any, tokenizer: Any) -> list[dict[str, Any]]:
+def answers(model: Any, tokenizer: Any, tokens: int = 12) -> list[dict[str, Any]]:
     """The rows as `evaluate` stores them."""
     engine = EmbeddedEngine(model, tokenizer, stage="test", rows=8, threads=Threads("test", is_quiet=True), processes=1)
     prompts = [tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
-    generated = engine.generate(prompts, 12)
+    generated = engine.generate(prompts, tokens)
     return [
         {"prompt_ids": ids, "prediction": answer.text, "is_cut": answer.is_cut}
         for ids, answer in zip(prompts, generated, strict=True)
@@ -191,7 +191,7 @@ def test_a_version_whose_reload_answers_otherwise_is_not_registered(judged: Path
     from tasks.base.pin import read_base
 
     model, tokenizer = load_trained(paths.MODEL, read_base()), load_tokenizer(paths.MODEL)
-    rows = [{"row_id": f"r{n}", "family": "qa", **row} for n, row in enumerate(answers(model, tokenizer))]
+    rows = [{"row_id": f"r{n}", "family": "qa", **row} for n, row in enumerate(answers(model, tokenizer, tokens=8))]
     store([row | {"prediction": "别的答案"} for row in rows])
     with pytest.raises(RegistryError, match=r"answers 4 of 4 test rows otherwise than it was evaluated \(row r"):
         stage.run(load_config())

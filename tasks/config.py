@@ -24,6 +24,7 @@ from tasks.evaluate.settings import EvaluateSettings
 from tasks.finetune.settings import FinetuneSettings
 from tasks.gate.settings import GateSettings
 from tasks.ingest.settings import IngestSettings
+from tasks.lineage.settings import LineageSettings
 from tasks.promote.settings import PromoteSettings
 from tasks.register.settings import RegisterSettings
 from tasks.render.settings import RenderSettings
@@ -72,6 +73,8 @@ class PipelineConfig(Settings):
     """The registry."""
     promote: PromoteSettings
     """Who promotes."""
+    lineage: LineageSettings = LineageSettings()
+    """Where runs are reported."""
 
 
 def load_config(path: Path = paths.PARAMS) -> PipelineConfig:

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.cli import (
+    bom,
     build,
     chat,
     check,
@@ -72,6 +73,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         compare.compare,
         explain.explain,
         inspect.audit,
+        bom.bom,
         inspect.config,
         inspect.doctor,
     ),

@@ -242,6 +242,7 @@ AT_THE_TAG = {
     "constraints.txt": "inputs",
     "data/reports/receipt.json": "receipt",
     "data/reports/logged.json": "registry files",
+    "data/reports/version.md": "run",
 }
 
 

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import functools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -103,8 +104,8 @@ def holds() -> dict[str, Any]:
                 for key, value in version.tags.items()
                 if key not in ("strop.judged", "strop.ledger", "strop.restored")
             },
-            "page": version.description,
             "aliases": version.aliases,
+            "page": re.sub(r"#/experiments/\w+/runs/\w+/", "", version.description),
             **{f"parameter {key}": value for key, value in run.data.params.items()},
             **{f"curve {key}": value for key, value in curves.items()},
             "files": files,

@@ -174,11 +174,11 @@ def own_base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def log_here(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None) -> str:
+def log_here(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None, evaluated: Any = None) -> str:
     from tasks.config import load_config
     from tasks.register.logged_model import log_model
 
-    return log_model(load_config(), run_id, folder, digest, base)
+    return log_model(load_config(), run_id, folder, digest, base, evaluated)
 
 
 def register() -> Registration:

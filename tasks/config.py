@@ -27,6 +27,7 @@ from tasks.ingest.settings import IngestSettings
 from tasks.promote.settings import PromoteSettings
 from tasks.register.settings import RegisterSettings
 from tasks.render.settings import RenderSettings
+from tasks.retention.settings import RetentionSettings
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.files import why_unreadable
@@ -72,6 +73,8 @@ class PipelineConfig(Settings):
     """The registry."""
     promote: PromoteSettings
     """Who promotes."""
+    retention: RetentionSettings = RetentionSettings()
+    """What `strop gc` removes."""
 
 
 def load_config(path: Path = paths.PARAMS) -> PipelineConfig:

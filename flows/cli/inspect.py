@@ -22,7 +22,12 @@ from tasks.runtime.visible_text import printable
 
 logger = logging.getLogger(__name__)
 
-MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "differs": ("DIFFERS", "bold red")}
+MARKS = {
+    "ok": ("ok", "green"),
+    "unrecorded": ("NOT RECORDED", "yellow"),
+    "removed": ("REMOVED", "yellow"),
+    "differs": ("DIFFERS", "bold red"),
+}
 """Text and style for the state of an audit link."""
 FINDING_STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 
@@ -100,7 +105,7 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
     for column in table.columns:
         column.overflow, column.no_wrap = "ellipsis", True
     table.columns[-1].overflow, table.columns[-1].no_wrap = "fold", False
-    styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "judged": ""}
+    styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "retired": "dim", "judged": ""}
     for entry in entries:
         serves = " ●" if entry.version == champion and entry.enters_service else ""
         gate = f"[{GATE_STYLES.get(entry.gate, 'red')}]{entry.gate}[/]"

@@ -31,6 +31,7 @@ from flows.cli import (
     data,
     data_changes,
     explain,
+    gc,
     inspect,
     judge,
     promote,
@@ -81,7 +82,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
         inspect.config,
         inspect.doctor,
     ),
-    "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback),
+    "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback, gc.gc),
 }
 """Panel of `strop --help` → its commands, each a function whose name is the command."""
 GROUPS = {

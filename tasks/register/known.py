@@ -9,7 +9,7 @@ from tasks.model_store.ledger import Entry, ledger_ref, read_ledger
 from tasks.model_store.versions import commit_of, receipt_at, refused_ref, tag_name
 from tasks.register.logged_files import files_tag
 from tasks.runtime.files import content_digest
-from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, VersionFacts, facts_of, version_tags
+from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, RETIRED_TAG, VersionFacts, facts_of, version_tags
 from tasks.vcs import git
 
 
@@ -25,6 +25,8 @@ class VersionRecord:
     commit: str | None
     """None where retention removed the ref of a refused candidate."""
     receipt: dict[str, Any] | None
+    retired: str = ""
+    """Who retired it, when and why: its files were removed, and are not restored."""
 
 
 def versions_in_git(model: str) -> dict[int, VersionRecord]:
@@ -52,7 +54,8 @@ def _version_record(
         return None
     of_commit = {COMMIT_TAG: commit, **files_tag(commit)} if commit else {}
     tags = {**version_tags(facts), **of_commit, **anchors}
-    return VersionRecord(number, facts.receipt_digest, facts.weights, tags, commit, receipt)
+    retired = tags.get(RETIRED_TAG, "")
+    return VersionRecord(number, facts.receipt_digest, facts.weights, tags, commit, receipt, retired)
 
 
 def _anchors(model: str) -> dict[int, dict[str, str]]:
@@ -64,6 +67,8 @@ def _anchors(model: str) -> dict[int, dict[str, str]]:
     for commit, entry in zip(commits, read_ledger(model), strict=True):
         name = JUDGED_TAG if entry.kind == "judged" else LEDGER_TAG
         tags.setdefault(entry.version, {})[name] = commit
+        if entry.kind == "retired":
+            tags[entry.version][RETIRED_TAG] = entry.approval
     return tags
 
 

@@ -26,7 +26,7 @@ from tasks import paths
 from tasks.audit.stage import audit
 from tasks.config import load_config
 from tasks.errors import DataError, RegistryError
-from tasks.model_store.ledger import append_entry, read_ledger
+from tasks.model_store.ledger import LedgerMoved, append_entry, read_ledger
 from tasks.promote.stage import promote, reconcile
 from tasks.register.known import versions_in_git
 from tasks.register.rebuild import rebuild
@@ -221,6 +221,25 @@ def test_a_rejected_version_is_retired_and_the_model_that_it_shares_with_another
     restored = restore(version, Path("restored"))
     assert restored.model is None
     assert restored.missing[-1] == f"its model and curves: {version.retired}"
+
+
+def test_a_promotion_while_the_plan_is_made_wins_and_no_file_is_removed(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, entries, before = load_config(), read_ledger("tiny"), stored()
+    judged = next(entry for entry in entries if entry.version == 3)
+    real = stage.in_order
+
+    def promote_first(*arguments: Any) -> Any:
+        git("tag", "tiny@v3", "refs/strop/refused/tiny/v3")
+        append_entry("tiny", replace(judged, kind="promoted"), expected_length=len(entries))
+        return real(*arguments)
+
+    monkeypatch.setattr(stage, "in_order", promote_first)
+    with pytest.raises(LedgerMoved):
+        stage.run(config)
+    assert before <= stored()
+    assert [entry.kind for entry in read_ledger("tiny")][-1] == "promoted"
 
 
 def test_outputs_of_a_training_that_became_no_version_go_when_they_are_old(world: Path) -> None:

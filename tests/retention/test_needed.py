@@ -125,18 +125,24 @@ def test_the_ledger_stays_consistent_and_nothing_else_follows_from_a_retirement(
 def test_every_kept_version_has_a_reason() -> None:
     entries = [
         entry("judged", 1, "a", passed=True), entry("promoted", 1, "a", passed=True), entry("judged", 2, "b"),
-        entry("judged", 3, "c"), entry("judged", 4, "d"), entry("judged", 5, "e"), entry("judged", 6, "f"),
+        entry("judged", 3, "c"), entry("judged", 4, "d"), entry("judged", 5, "e"), entry("judged", 6, "f"), entry("judged", 7, "g"),
     ]  # fmt: skip
-    uses = Uses(entries, parents={6: frozenset("b")}, aliases={3: "staging"}, digests={"d": "data/start.json"})
+    uses = Uses(
+        entries,
+        parents={7: frozenset("b"), 2: frozenset("f")},
+        aliases={3: "staging"},
+        digests={"d": "data/start.json"},
+    )
     assert needed_versions(uses, refused_candidates=1) == {
         1: "serves",
-        2: "v6 was trained with it",
+        2: "v7 was trained with it",
         3: "has the alias staging",
         4: "is named in data/start.json",
-        6: "is one of the newest refused candidates",
+        6: "v2 was trained with it",
+        7: "is one of the newest refused candidates",
     }
     assert removable_versions(uses, needed_versions(uses, 1)) == [5]
-    assert aliases_of([*entries, entry("retired", 5)]) == {"champion": 1, "challenger": 6}
+    assert aliases_of([*entries, entry("retired", 5)]) == {"champion": 1, "challenger": 7}
 
 
 def test_the_ledger_refuses_a_retirement_of_a_version_that_is_needed_and_a_promotion_after_one() -> None:

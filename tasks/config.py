@@ -28,6 +28,7 @@ from tasks.lineage.settings import LineageSettings
 from tasks.promote.settings import PromoteSettings
 from tasks.register.settings import RegisterSettings
 from tasks.render.settings import RenderSettings
+from tasks.retention.settings import RetentionSettings
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.files import why_unreadable
@@ -75,6 +76,8 @@ class PipelineConfig(Settings):
     """Who promotes."""
     lineage: LineageSettings = LineageSettings()
     """Where runs are reported."""
+    retention: RetentionSettings = RetentionSettings()
+    """What `strop gc` removes."""
 
 
 def load_config(path: Path = paths.PARAMS) -> PipelineConfig:

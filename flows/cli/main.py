@@ -31,6 +31,7 @@ from flows.cli import (
     data,
     data_changes,
     explain,
+    gc,
     inspect,
     judge,
     promote,
@@ -77,7 +78,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         inspect.config,
         inspect.doctor,
     ),
-    "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback),
+    "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback, gc.gc),
 }
 """Panel of `strop --help` → its commands, each a function whose name is the command; it returns an exit code, or None for 0."""
 GROUPS = {

@@ -13,6 +13,7 @@ from tasks.audit.file_checks import checked_md5, erasure_note, is_intact_batch, 
 from tasks.audit.ledger import check_alias, check_ledger
 from tasks.audit.made import check_metrics, check_model_files, check_other_outputs, check_predictions, check_training
 from tasks.audit.registered import check_registry_files, check_run
+from tasks.audit.retired import REMOVED_LINKS, check_removed, is_retired_version
 from tasks.audit.stages import check_stages
 from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of, verify_base
@@ -92,9 +93,11 @@ def check_params(subject: Subject) -> Link:
         copy.write_bytes(content)
         digests = subject.receipt.get("plugins") or {}
         _copy_plugins(subject, digests, Path(folder))
-        settings = flat(load_config(copy).model_dump(mode="json", by_alias=True))
+        config = load_config(copy)
+        settings = flat(config.model_dump(mode="json", by_alias=True))
         changed = [plugin for plugin in loaded_plugins() if digests.get(plugin.name) != plugin.digest]
-    recorded = {"plugins": [], **flat(subject.receipt["params"])}  # receipts of before have no plugins
+    # receipts of earlier releases have neither plugins nor retention
+    recorded = flat({"plugins": [], "retention": type(config.retention)().model_dump(), **subject.receipt["params"]})
     problems = [key for key in sorted({*settings, *recorded}) if settings.get(key) != recorded.get(key)]
     problems += [f"plugin {plugin.name}" for plugin in changed if plugin.is_local]
     upgraded = "".join(f"; another {plugin.name} is installed now" for plugin in changed if not plugin.is_local)
@@ -220,7 +223,10 @@ LINKS = {
 
 def check_all(subject: Subject) -> Iterator[Link]:
     """Checks every link, in the order of the chain. An unreadable file is a broken link and does not end the audit."""
-    for name, check in LINKS.items():
+    is_retired = is_retired_version(subject)
+    for name, check in {**LINKS, "files": check_removed}.items():
+        if name in (REMOVED_LINKS if is_retired else ("files",)):
+            continue
         try:
             yield check(subject)
         except (StropError, OSError) as error:

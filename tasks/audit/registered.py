@@ -152,6 +152,8 @@ def _values(subject: Subject, run: RunData) -> Iterator[str]:
 
 
 def _curves(subject: Subject, run: RunData) -> Iterator[str]:
+    if subject.retirement:
+        return  # they were among the files of its model
     stored = next((file for file in subject.stored(paths.MODEL) if file.relpath == "curves.jsonl"), None)
     points = read_points(stored.path) if stored else []
     for name in sorted({point.name for point in points}):

@@ -140,8 +140,10 @@ def _complete(registry: Registry, version: VersionRecord, existing: Version, res
     _describe(registry, version)
     lacks_model = not registry.has_weights(existing.source)
     lacks_files = version.receipt is not None and not registry.has_file(existing.run_id, paths.RECEIPT.name)
-    if not lacks_model and not lacks_files:
+    if (not lacks_model or version.retired) and not lacks_files:
         result.kept.append(version.number)
+        if version.retired:
+            result.missing[version.number] = [f"its model: {version.retired}"]
         return
     with TemporaryDirectory(prefix="strop-rebuild-") as folder:
         restored = restore(version, Path(folder))

@@ -4,7 +4,7 @@ A chain of git commits at `refs/strop/ledger/<model>`, one entry per commit: app
 by compare-and-swap, which MLflow's aliases do not offer. The alias `champion` mirrors it.
 
     entries = read_ledger("strop-model")
-    append_entry("strop-model", entry, expected_length=len(entries))
+    append_entry("strop-model", entry, len(entries), remote="origin")
 
 How entries are verified, and what is not protected: docs/decisions/0018-ledger-anchors.md.
 """
@@ -54,7 +54,7 @@ def head_of(model: str) -> str | None:
     return git.resolve(ledger_ref(model))
 
 
-def append_entry(model: str, entry: Entry, expected_length: int, remote: str = "") -> str:
+def append_entry(model: str, entry: Entry, expected_length: int, remote: str) -> str:
     """Appends an entry if the ledger has `expected_length` entries. Returns the commit of the entry.
 
     Args:

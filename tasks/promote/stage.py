@@ -32,7 +32,7 @@ from tasks.model_store.ledger import (
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import retired_versions
-from tasks.model_store.ledger_remote import follow_if_possible, follow_remote
+from tasks.model_store.ledger_remote import follow_if_possible
 from tasks.model_store.versions import commit_of, tag_name, version_receipt
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.tags import LEDGER_TAG, PROMOTED_TAG
@@ -62,9 +62,8 @@ def promote(
     """
     model, remote = config.register_.model_name, config.register_.ledger_remote
     registry = open_registry(config)  # before the ledger changes: without a registry the alias could not be updated
-    follow_remote(model, remote)
     registry.version(version)
-    entries = [node.entry for node in read_anchored(registry)]
+    entries = [node.entry for node in read_anchored(registry, remote)]
     champion = champion_of(entries)
     if champion is not None and champion.version == version:
         reconcile(config)
@@ -100,8 +99,7 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
     """
     model, remote = config.register_.model_name, config.register_.ledger_remote
     registry = open_registry(config)
-    follow_remote(model, remote)
-    entries = [node.entry for node in read_anchored(registry)]
+    entries = [node.entry for node in read_anchored(registry, remote)]
     champions = champions_of(entries)
     serving = champions[-1].version if champions else None
     _require_expected(model, serving, expected_champion, "See `strop history`, then roll back again if necessary")

@@ -70,5 +70,7 @@ def versions_in_git(model: str) -> dict[int, VersionRecord]:
         of_commit = {COMMIT_TAG: commit, **files_tag(commit)} if commit else {}
         tags = {**version_tags(facts), **of_commit, **anchors.get(number, {})}
         page = None if commit is None or receipt is None else page_at(commit) or version_page(receipt, model, number)
-        versions[number] = VersionRecord(number, facts.receipt_digest, facts.weights, tags, commit, receipt, page)
+        versions[number] = VersionRecord(
+            number, facts.receipt_digest, facts.weights, tags, commit, receipt, page, tags.get(RETIRED_TAG, "")
+        )
     return versions

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tasks import paths
@@ -65,7 +66,7 @@ def run(config: PipelineConfig) -> Plan:
 
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "register.lock"):
-        return _with_plan(config, _carry_out)
+        return _with_plan(config, partial(_carry_out, remote=config.register_.ledger_remote))
 
 
 def _with_plan(config: PipelineConfig, action: Callable[[Registry, Plan], Plan]) -> Plan:
@@ -81,7 +82,7 @@ def _with_plan(config: PipelineConfig, action: Callable[[Registry, Plan], Plan])
 def _plan(config: PipelineConfig, registry: Registry, cache: DvcCache) -> Plan:
     model, policy, roots = registry.model, config.retention, worktrees()
     registered = registry.versions()  # before the ledger
-    chain = read_anchored(registry)
+    chain = read_anchored(registry, config.register_.ledger_remote)
     entries = [node.entry for node in chain]
     uses = read_uses(model, entries, registered, roots)
     needed = needed_versions(uses, policy.refused_candidates)
@@ -128,8 +129,8 @@ def _commits(model: str, removable: list[int], uses: Uses) -> list[RetiredCommit
     return commits
 
 
-def _carry_out(registry: Registry, plan: Plan) -> Plan:
-    _retire(registry, plan)
+def _carry_out(registry: Registry, plan: Plan, remote: str) -> Plan:
+    _retire(registry, plan, remote)
     for removal in plan.removals:
         if removal.source:
             registry.remove_files(removal.source)
@@ -140,7 +141,7 @@ def _carry_out(registry: Registry, plan: Plan) -> Plan:
     return plan
 
 
-def _retire(registry: Registry, plan: Plan) -> None:
+def _retire(registry: Registry, plan: Plan, remote: str) -> None:
     """Records the decisions in the ledger, then in the registry, where a killed `strop gc` may have recorded none."""
     chain = list(plan.chain)
     registered = {version.version: version.tags for version in registry.versions()}
@@ -150,7 +151,7 @@ def _retire(registry: Registry, plan: Plan) -> None:
         judgement = judgement_of([node.entry for node in chain], version)
         assert judgement is not None
         entry = replace(judgement, kind="retired", who=current_user(), when=now(), why=plan.why)
-        chain.append(ChainNode(append_entry(registry.model, entry, expected_length=len(chain)), entry))
+        chain.append(ChainNode(append_entry(registry.model, entry, len(chain), remote), entry))
     newest = {node.entry.version: node for node in chain if node.entry.kind != "judged"}
     for version, entry in retired_versions([node.entry for node in chain]).items():
         tags = {LEDGER_TAG: newest[version].commit, RETIRED_TAG: entry.approval}

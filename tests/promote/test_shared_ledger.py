@@ -169,8 +169,8 @@ def test_ledgers_that_two_clones_wrote_without_the_remote_are_reported_with_both
         promote(1)
     with chdir(machines[1]):
         user("tag", "tiny@v1")
-        append_entry("tiny", JUDGED, 0)
-        append_entry("tiny", replace(JUDGED, kind="promoted", why="alone"), 1)
+        append_entry("tiny", JUDGED, 0, "")
+        append_entry("tiny", replace(JUDGED, kind="promoted", why="alone"), 1, "")
         with pytest.raises(LedgerBroken, match=r"has the entry .* here, but .* in its place at origin"):
             follow_remote("tiny", "origin")
         with pytest.raises(LedgerMoved):
@@ -180,7 +180,7 @@ def test_ledgers_that_two_clones_wrote_without_the_remote_are_reported_with_both
 def test_entries_from_before_the_setting_are_pushed_with_the_next_one(machines: tuple[Path, Path]) -> None:
     with chdir(machines[0]):
         user("tag", "tiny@v1")
-        append_entry("tiny", JUDGED, 0)
+        append_entry("tiny", JUDGED, 0, "")
         assert not follow_remote("tiny", "origin")
         promote(1)
     with chdir(machines[1]):

@@ -209,7 +209,7 @@ def test_what_a_worktree_an_alias_or_a_branch_names_stays(world: Path) -> None:
 def test_a_rejected_version_is_retired_and_the_model_that_it_shares_with_another_one_stays(world: Path) -> None:
     config, entries = load_config(), read_ledger("tiny")
     judged = next(entry for entry in entries if entry.version == 2)
-    append_entry("tiny", replace(judged, kind="rejected", why="语气不对"), expected_length=len(entries))
+    append_entry("tiny", replace(judged, kind="rejected", why="语气不对"), expected_length=len(entries), remote="")
     assert stage.make_plan(config).kept[2] == f"is named in {world / paths.VERDICT}"
     paths.VERDICT.unlink()
     plan = stage.run(config)
@@ -232,7 +232,7 @@ def test_a_promotion_while_the_plan_is_made_wins_and_no_file_is_removed(
 
     def promote_first(*arguments: Any) -> Any:
         git("tag", "tiny@v3", "refs/strop/refused/tiny/v3")
-        append_entry("tiny", replace(judged, kind="promoted"), expected_length=len(entries))
+        append_entry("tiny", replace(judged, kind="promoted"), expected_length=len(entries), remote="")
         return real(*arguments)
 
     monkeypatch.setattr(stage, "in_order", promote_first)

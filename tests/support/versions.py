@@ -59,7 +59,7 @@ def record(kind: Kind, version: int, weights: str = "") -> None:
     entry = Entry(
         kind, version, weights, f"{version:064x}", "0" * 64, "d" * 32, True, 1, 4, "test", "2026-01-01", "test"
     )
-    append_entry(MODEL, entry, expected_length=len(entries))
+    append_entry(MODEL, entry, expected_length=len(entries), remote="")
 
 
 def store(path: Path, stage: str) -> None:

@@ -69,32 +69,32 @@ def entry(kind: str, version: int, test_rows: int = 100) -> Entry:
 
 def test_an_entry_is_read_as_it_was_written(repository: Path) -> None:
     assert read_ledger("tiny") == []
-    append_entry("tiny", ENTRY, expected_length=0)
-    append_entry("tiny", entry("promoted", 1), expected_length=1)
+    append_entry("tiny", ENTRY, expected_length=0, remote="")
+    append_entry("tiny", entry("promoted", 1), expected_length=1, remote="")
     assert read_ledger("tiny") == [ENTRY, entry("promoted", 1)]
     assert read_ledger("other") == []
     assert user("status", "--porcelain") == ""
 
 
 def test_an_entry_on_an_unexpected_length_is_refused(repository: Path) -> None:
-    append_entry("tiny", ENTRY, expected_length=0)
+    append_entry("tiny", ENTRY, expected_length=0, remote="")
     with pytest.raises(LedgerMoved, match="has 1 entries, not 0"):
-        append_entry("tiny", entry("judged", 2), expected_length=0)
+        append_entry("tiny", entry("judged", 2), expected_length=0, remote="")
     assert len(read_ledger("tiny")) == 1
 
 
 def test_of_two_writers_at_the_same_moment_one_wins(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append_entry("tiny", ENTRY, expected_length=0)
+    append_entry("tiny", ENTRY, expected_length=0, remote="")
     real = git.move_ref
 
     def another_first(ref: str, new: str, expected: str | None) -> None:
         monkeypatch.setattr(git, "move_ref", real)
-        append_entry("tiny", entry("judged", 2), expected_length=1)
+        append_entry("tiny", entry("judged", 2), expected_length=1, remote="")
         real(ref, new, expected)
 
     monkeypatch.setattr(git, "move_ref", another_first)
     with pytest.raises(LedgerMoved):
-        append_entry("tiny", entry("judged", 3), expected_length=1)
+        append_entry("tiny", entry("judged", 3), expected_length=1, remote="")
     assert [e.version for e in read_ledger("tiny")] == [1, 2]
 
 
@@ -103,7 +103,7 @@ def test_of_many_processes_exactly_one_appends(repository: Path) -> None:
         "import sys\nfrom tasks.model_store.ledger import Entry, LedgerMoved, append_entry\n"
         "e = Entry('judged', int(sys.argv[1]), 'w', 'r', 'v', 'd', True, 1, 9, 'a', 'b', 'c')\n"
         "print('ready', flush=True)\nsys.stdin.readline()\n"
-        "try:\n    append_entry('tiny', e, 0)\nexcept LedgerMoved:\n    sys.exit(3)\n"
+        "try:\n    append_entry('tiny', e, 0, '')\nexcept LedgerMoved:\n    sys.exit(3)\n"
     )
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -146,7 +146,7 @@ def test_a_rejection_leaves_the_champion_and_the_looks_and_ends_the_challenge(re
     judged = [entry("judged", 1), entry("promoted", 1), entry("judged", 2)]
     entries = [*judged, entry("rejected", 2)]
     for number, each in enumerate(entries):
-        append_entry("tiny", each, expected_length=number)
+        append_entry("tiny", each, expected_length=number, remote="")
     assert read_ledger("tiny") == entries
     assert champion_of(entries) == champion_of(judged)
     assert budget_of(entries) == budget_of(judged)
@@ -166,7 +166,7 @@ def test_only_a_judged_version_that_does_not_serve_can_be_rejected(
     repository: Path, version: int, message: str
 ) -> None:
     for number, each in enumerate([entry("judged", 1), entry("promoted", 1), entry("rejected", version)]):
-        append_entry("tiny", each, expected_length=number)
+        append_entry("tiny", each, expected_length=number, remote="")
     with pytest.raises(GitError, match=message):
         read_ledger("tiny")
 

@@ -1,27 +1,32 @@
 """Greedy decoding with continuous batching: a finished row leaves the batch, and the next one enters it.
 
 All tokens of a prompt but the last are computed without logits, those of several new rows at once; a prefix that a row shares with
-another one is copied from it. Then each step computes one token of every row. No result depends on the rows that are computed
-together.
+another one is copied from it. Then each step computes one token of every row. In both the model gets the tokens of all rows one
+after the other, as one row without padding; only attention knows the rows. No result depends on the rows computed together.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from tasks.inference.engine import LogitsNotFinite
-from tasks.inference.slots import ROW_TILE, SLOTS, SlotCache, tiles
+from tasks.inference.slots import LEAST_TOKENS, QUERY_TILE, Layout, SlotCache, tiles
 
 PROMPT_TOKENS_AT_ONCE = 512
-"""Tokens of prompts in one forward pass, with padding; a longer prompt is one pass."""
+"""Tokens of prompts in one forward pass; a longer prompt is one pass. With the padding of attention, at most twice as many."""
+ROWS_OF_SPAN = 8
+"""Rows of a step whose attention is computed together, with the keys of the longest of them."""
 REFILL_SHARE = 8
 """New rows enter when an eighth of the rows has left: the tokens of several prompts take less time together."""
+
+
+_Job = tuple[int, int, list[int]]
+"""Slot, position and tokens of a part of a prompt."""
 
 
 @dataclass
@@ -106,13 +111,13 @@ class SlotDecoder:
         chosen: list[int] = []
         for number, row in enumerate(rows):
             copied = max((_shared(row, other) for other in self.active), default=0)
-            if all(_shared(row, rows[other]) < copied + ROW_TILE for other in chosen):
+            if all(_shared(row, rows[other]) < copied + QUERY_TILE for other in chosen):
                 chosen.append(number)
         return chosen
 
     def _compute_prompts(self, rows: Sequence[_Row]) -> None:
         sources = list(enumerate(self.active))
-        jobs: list[tuple[int, int, list[int]]] = []
+        jobs: list[_Job] = []
         for row in rows:
             slot = len(self.active)
             start, source = max(((_shared(row, other), number) for number, other in sources), default=(0, 0))
@@ -124,28 +129,43 @@ class SlotDecoder:
                 jobs.append((slot, start, row.tokens[start:-1]))
         jobs.sort(key=lambda job: -len(job[2]))
         while jobs:
-            count = max(1, PROMPT_TOKENS_AT_ONCE // tiles(len(jobs[0][2]), ROW_TILE))
+            count = _jobs_at_once(jobs)
             self._compute(jobs[:count])
             jobs = jobs[count:]
 
-    def _compute(self, jobs: Sequence[tuple[int, int, list[int]]]) -> None:
-        """Computes keys and values of (slot, start, tokens), the longest first."""
-        device, count = self.model.device, tiles(len(jobs[0][2]), ROW_TILE)
-        ids = torch.tensor([tokens + [0] * (count - len(tokens)) for _, _, tokens in jobs], device=device)
-        starts = torch.tensor([start for _, start, _ in jobs], device=device)
-        positions = starts[:, None] + torch.arange(count, device=device)
+    def _compute(self, jobs: Sequence[_Job]) -> None:
+        """Computes keys and values of (slot, start, tokens), the longest first. Only attention is padded to one length."""
+        device, width = self.model.device, tiles(len(jobs[0][2]), QUERY_TILE)
         slots = torch.tensor([slot for slot, _, _ in jobs], device=device)
-        self.cache.write(slots, positions, max(start + len(tokens) - 1 for _, start, tokens in jobs))
+        starts = torch.tensor([start for _, start, _ in jobs], device=device)
+        lengths = torch.tensor([len(tokens) for _, _, tokens in jobs], device=device)
+        places = torch.arange(width, device=device)
+        is_token = places < lengths[:, None]
+        queries = starts[:, None] + places
+        tokens = [token for _, _, tokens in jobs for token in tokens]
+        padding = max(0, LEAST_TOKENS - len(tokens))
+        layout = Layout.of(is_token, padding)
+        positions = queries[is_token]
+        # padding is written to the last position, which no row has
+        written = torch.cat([positions, positions.new_full((padding,), self.cache.width - 1)])
+        rows = torch.cat([slots.repeat_interleave(lengths), slots[:1].expand(padding)])
+        self.cache.write(rows, written, slots, max(start + len(tokens) - 1 for _, start, tokens in jobs))
         body = getattr(self.model, self.model.base_model_prefix)
-        body(**self._inputs(ids, positions))
+        ids = torch.tensor(tokens + [0] * padding, device=device)
+        body(**self._inputs(ids, written, queries), slot_layout=layout)
 
-    def _inputs(self, ids: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
+    def _inputs(self, ids: torch.Tensor, positions: torch.Tensor, queries: torch.Tensor) -> dict[str, Any]:
+        """Arguments of the model for tokens of any rows one after the other.
+
+        Args:
+            queries: the positions of the queries that attention computes for each row, [rows, queries].
+        """
         keys = torch.arange(self.cache.keys_read, device=positions.device)
-        later = keys > positions[:, None, :, None]
+        later = keys > queries[:, None, :, None]
         mask = torch.zeros(later.shape, device=positions.device).masked_fill_(later, float("-inf"))
         return {
-            "input_ids": ids,
-            "position_ids": positions.clamp(max=self.last_position),
+            "input_ids": ids[None],
+            "position_ids": positions.clamp(max=self.last_position)[None],
             "attention_mask": mask,
             "cache": self.cache,
             "use_cache": True,
@@ -170,15 +190,21 @@ class SlotDecoder:
     def logits(self) -> torch.Tensor:
         """Computes the last token of every row: [rows, vocabulary]."""
         count, device = len(self.active), self.model.device
-        padding = [0] * (tiles(count, ROW_TILE) - count)
-        ids = torch.tensor([row.tokens[-1] for row in self.active] + padding, device=device)[:, None]
+        padding = [0] * (LEAST_TOKENS - count)  # in slots that no row has
+        ids = torch.tensor([row.tokens[-1] for row in self.active] + padding, device=device)
         places = [len(row.tokens) - 1 for row in self.active] + padding
-        positions = torch.tensor(places, device=device)[:, None]
-        self.cache.write(slice(0, len(places)), positions, max(places))
-        outputs = self.model(**self._inputs(ids, positions))
+        positions = torch.tensor(places, device=device)
+        self.cache.write(torch.arange(len(places), device=device), positions, slice(0, len(places)), max(places))
+        outputs = self.model(**self._inputs(ids, positions, positions[:, None]), slot_spans=self._spans(places))
         self.steps += 1
-        logits: torch.Tensor = outputs.logits[:count, -1]
+        logits: torch.Tensor = outputs.logits[0, :count]
         return logits
+
+    def _spans(self, places: Sequence[int]) -> list[tuple[slice, int]]:
+        """Groups of rows, and the keys that attention reads for each. On a GPU one group: it would wait for more kernels."""
+        size = ROWS_OF_SPAN if self.model.device.type == "cpu" else len(places)
+        groups = [slice(first, first + size) for first in range(0, len(places), size)]
+        return [(group, self.cache.keys_of(max(places[group]))) for group in groups]
 
     def _remove(self, slot: int) -> None:
         """Frees a slot: the last row moves into it."""
@@ -186,6 +212,14 @@ class SlotDecoder:
         if slot < len(self.active):
             self.cache.copy(len(self.active), slot, len(last.tokens) - 1)
             self.active[slot] = last
+
+
+def _jobs_at_once(jobs: Sequence[_Job]) -> int:
+    """How many of the jobs, longest first, one forward pass computes: at least one."""
+    width = tiles(len(jobs[0][2]), QUERY_TILE)
+    sums = itertools.accumulate(len(tokens) for _, _, tokens in jobs)
+    fit = sum(total <= PROMPT_TOKENS_AT_ONCE for total in sums)
+    return max(1, min(fit, 2 * PROMPT_TOKENS_AT_ONCE // width))
 
 
 def _penalise(logits: torch.Tensor, rows: Sequence[_Row], penalty: float) -> None:
@@ -202,14 +236,3 @@ def _shared(row: _Row, other: _Row) -> int:
     if row.tokens[:count] == other.tokens[:count]:
         return count
     return next(index for index in range(count) if row.tokens[index] != other.tokens[index])
-
-
-@contextmanager
-def use_slots(model: Any) -> Iterator[None]:
-    """Lets the model compute its attention from a SlotCache."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = SLOTS
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before

@@ -17,10 +17,11 @@ import torch
 
 from tasks.base.generation import Answer, answer_reader, end_token_ids
 from tasks.inference.batches import run_batches
-from tasks.inference.decoder import SlotDecoder, use_slots
+from tasks.inference.decoder import SlotDecoder
 from tasks.inference.engine import OnAnswers, ignore_answers
+from tasks.inference.norms import quick_norms
 from tasks.inference.packed_linear import packed_linears
-from tasks.inference.slots import tiles
+from tasks.inference.slots import tiles, use_slots
 from tasks.inference.support import inner_model, unsupported_reason
 from tasks.inference.worker_processes import Decode, decode_rows
 from tasks.runtime.threads import Threads
@@ -104,6 +105,7 @@ class EmbeddedEngine:
         inner = inner_model(self.model)
         with ExitStack() as stack:
             stack.enter_context(packed_linears(inner))
+            stack.enter_context(quick_norms(inner))
             reason = unsupported_reason(self.model, width)
             if reason is None:
                 stack.enter_context(use_slots(inner))

@@ -9,6 +9,9 @@ to a multiple of KEY_TILE, with probabilities that are exactly 0 (docs/decisions
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,9 +19,11 @@ from transformers import AttentionInterface, Cache
 
 SLOTS = "strop_slots"
 """The name of the attention in transformers."""
-ROW_TILE = 8
-"""Rows of a matrix product are padded to a multiple of it: with fewer, BLAS chooses kernels that sum in another order."""
-KEY_TILE = 32
+LEAST_TOKENS = 8
+"""Tokens of a forward pass are padded to it: for fewer, BLAS chooses kernels that sum in another order."""
+QUERY_TILE = 8
+"""Queries of each prompt are padded to a multiple of it, for the same reason."""
+KEY_TILE = 16
 QUERIES_AT_ONCE = 128
 """Queries of a prompt that are computed together: the scores of a long prompt would take gigabytes."""
 
@@ -28,32 +33,50 @@ def tiles(count: int, tile: int) -> int:
     return -(-count // tile) * tile
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where the queries of prompts, padded to one length for attention, are among the tokens of a forward pass."""
+
+    tokens: torch.Tensor
+    """The token of each query, [rows, queries]; any token for padding."""
+    queries: torch.Tensor
+    """The query of each token, an index of the flattened rows and queries; any query for padding."""
+
+    @classmethod
+    def of(cls, is_token: torch.Tensor, padding: int) -> Layout:
+        """Args: is_token: which queries are tokens, [rows, queries]; padding: tokens after the last one."""
+        places = is_token.flatten().cumsum(0) - 1
+        queries = is_token.flatten().nonzero()[:, 0]
+        return cls(places.view_as(is_token) * is_token, torch.cat([queries, queries.new_zeros(padding)]))
+
+
 class SlotCache(Cache):  # type: ignore[misc]
     """Keys and values of `slots` rows of at most `width` tokens."""
 
     def __init__(self, slots: int, width: int) -> None:
         super().__init__(layers=[])
-        # a prompt is padded to whole tiles at its end
-        self.slots, self.width = tiles(slots, ROW_TILE), tiles(width + ROW_TILE, KEY_TILE)
+        # the last position takes the padding of short passes
+        self.slots, self.width = max(slots, LEAST_TOKENS), tiles(width + 1, KEY_TILE)
         self.states: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         """Layer → keys and values, [slots, heads, width, head width]."""
-        self._slots: slice | torch.Tensor = slice(0)
+        self._read: slice | torch.Tensor = slice(0)
         self._index: tuple[torch.Tensor, torch.Tensor]
         self.keys_read = 0
         """The number of keys that the next forward pass reads."""
 
-    def write(self, slots: slice | torch.Tensor, positions: torch.Tensor, longest: int) -> None:
-        """The next forward pass computes tokens at `positions`, [slots, tokens], of the rows in `slots`.
+    def write(self, rows: torch.Tensor, positions: torch.Tensor, read: slice | torch.Tensor, longest: int) -> None:
+        """The next forward pass computes tokens at `positions` of the slots `rows`, both [tokens].
 
         Args:
-            slots: the first slots, or the indices of some.
-            longest: the largest position that is not padding. Padding may lie beyond the width: it is written to the last
-                position, which no row has.
+            read: the slots that attention reads: the first ones, or the indices of some.
+            longest: the largest position that is not padding.
         """
-        device = positions.device
-        rows = torch.arange(slots.stop, device=device) if isinstance(slots, slice) else slots
-        self._slots, self._index = slots, (rows[:, None], positions.clamp(max=self.width - 1))
-        self.keys_read = min(tiles(longest + 1, KEY_TILE), self.width)
+        self._index, self._read = (rows, positions), read
+        self.keys_read = self.keys_of(longest)
+
+    def keys_of(self, position: int) -> int:
+        """The number of keys that attention reads for rows up to this position."""
+        return min(tiles(position + 1, KEY_TILE), self.width)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -62,9 +85,9 @@ class SlotCache(Cache):  # type: ignore[misc]
             self.states[layer_idx] = (self._empty(key_states), self._empty(value_states))
         keys, values = self.states[layer_idx]
         rows, positions = self._index
-        keys[rows, :, positions] = key_states.transpose(1, 2)
-        values[rows, :, positions] = value_states.transpose(1, 2)
-        return keys[self._slots, :, : self.keys_read], values[self._slots, :, : self.keys_read]
+        keys[rows, :, positions] = key_states[0].transpose(0, 1)
+        values[rows, :, positions] = value_states[0].transpose(0, 1)
+        return keys[self._read, :, : self.keys_read], values[self._read, :, : self.keys_read]
 
     def _empty(self, states: torch.Tensor) -> torch.Tensor:
         """Zeros, not uninitialised memory: 0 x NaN is NaN."""
@@ -89,25 +112,45 @@ def attend(
     attention_mask: torch.Tensor,
     scaling: float | None = None,
     softcap: float | None = None,
+    slot_layout: Layout | None = None,
+    slot_spans: Sequence[tuple[slice, int]] = (),
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of a forward pass with a SlotCache. Shapes: query [rows, heads, queries, width]; key and value
+    """Attention of a forward pass with a SlotCache. Shapes: query [1, heads, tokens, width]; key and value
     [rows, key heads, keys, width]; attention_mask [rows, 1, queries, keys], to be added to the scores.
 
+    Args:
+        slot_layout: of prompts; None: one token of each row.
+        slot_spans: groups of rows with the number of keys that they have, if there is one token of each row.
+
     Returns:
-        [rows, queries, heads, value's width].
+        [1, tokens, heads, value's width].
 
     Raises:
-        ValueError: the model adds attention sinks (support.py: such models are decoded by `generate`).
+        ValueError: the model adds attention sinks (support.py: such models are decoded by `generate`), or does not pass the
+            layout on.
     """
     if kwargs.get("s_aux") is not None:
         raise ValueError("attention sinks are not computed with slots")
-    rows, heads, queries, width = query.shape
-    grouped = (query * (width**-0.5 if scaling is None else scaling)).unflatten(1, (key.shape[1], -1))
-    spans = [slice(first, first + QUERIES_AT_ONCE) for first in range(0, queries, QUERIES_AT_ONCE)]
-    blocks = [_attend(grouped[:, :, :, span], key, value, attention_mask[:, :, span], softcap) for span in spans]
-    attended = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=3)
-    return attended.permute(0, 3, 1, 2, 4).reshape(rows, queries, heads, -1), None
+    if slot_layout is None and query.shape[2] != key.shape[0]:
+        raise ValueError("the layout of the slots was not passed to the attention")
+    heads, _, width = query.shape[1:]
+    flat = query[0].transpose(0, 1) * (width**-0.5 if scaling is None else scaling)
+    rows = flat[:, None] if slot_layout is None else flat[slot_layout.tokens]
+    queries = rows.shape[1]
+    grouped = rows.transpose(1, 2).unflatten(1, (key.shape[1], -1))
+    if slot_spans:
+        parts = [
+            (grouped[span], key[span, :, :keys], value[span, :, :keys], attention_mask[span, ..., :keys])
+            for span, keys in slot_spans
+        ]
+        attended = torch.cat([_attend(*part, softcap) for part in parts])
+    else:
+        spans = [slice(first, first + QUERIES_AT_ONCE) for first in range(0, queries, QUERIES_AT_ONCE)]
+        blocks = [_attend(grouped[:, :, :, span], key, value, attention_mask[:, :, span], softcap) for span in spans]
+        attended = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=3)
+    attended = attended.permute(0, 3, 1, 2, 4).reshape(len(rows) * queries, heads, -1)
+    return (attended if slot_layout is None else attended[slot_layout.queries])[None], None
 
 
 def _attend(
@@ -120,6 +163,17 @@ def _attend(
         scores = softcap * torch.tanh(scores / softcap)
     probabilities = torch.softmax(scores + mask.unsqueeze(2), dim=-1).to(value.dtype)
     return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, queries))
+
+
+@contextmanager
+def use_slots(model: Any) -> Iterator[None]:
+    """Lets the model compute its attention from a SlotCache."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = SLOTS
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
 
 
 AttentionInterface.register(SLOTS, attend)

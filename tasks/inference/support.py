@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from tasks.inference.decoder import SlotDecoder, use_slots
+from tasks.inference.decoder import SlotDecoder
 from tasks.inference.engine import LogitsNotFinite
+from tasks.inference.slots import use_slots
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ import torch
 from tasks.base.generation import Answer
 from tasks.inference import embedded
 from tasks.inference.batches import generate_batch
-from tasks.inference.decoder import SlotDecoder, use_slots
+from tasks.inference.decoder import SlotDecoder
+from tasks.inference.slots import use_slots
 
 NEW_TOKENS = 12
 
@@ -86,6 +87,26 @@ def test_a_prefix_that_a_row_in_the_batch_shares_is_copied(llama: Any) -> None:
         decoder.run(prompts, 5, lambda: next(rows, None), answers.__setitem__)
     assert decoder.copied_tokens == 3 * len(prefix)
     assert [answers[index] for index in range(4)] == [answer_alone(model, prompt, [], 5) for prompt in prompts]
+
+
+def test_the_model_computes_only_tokens_of_rows_and_at_least_eight(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = llama
+    prompts = [[number + 1] * (30 + number) for number in range(9)]
+    shapes: list[tuple[int, ...]] = []
+    body, rows = model.model.forward, iter(range(9))
+    monkeypatch.setattr(
+        model.model, "forward", lambda **inputs: shapes.append(tuple(inputs["input_ids"].shape)) or body(**inputs)
+    )
+    with use_slots(model):
+        decoder = SlotDecoder(model, [], rows=9, width=64)
+        decoder.run(prompts, 2, lambda: next(rows, None), lambda *_: None)
+    assert shapes == [(1, sum(map(len, prompts)) - 9), (1, 9), (1, 9)]
+    shapes.clear()
+    with use_slots(model):
+        decoder = SlotDecoder(model, [], rows=2, width=64)
+        rows = iter(range(2))
+        decoder.run([[1, 2], [3, 4]], 2, lambda: next(rows, None), lambda *_: None)
+    assert shapes == [(1, 8)] * 3
 
 
 def test_cut_answers_are_marked_and_each_answer_is_passed_on_once(llama: Any, open_engine: Any) -> None:

@@ -56,6 +56,18 @@ def test_a_model_that_computes_something_else_in_slots_is_noticed(llama: Any, mo
     assert unsupported_reason(model, 64) == "its logits with slots differ from its own"
 
 
+def test_a_model_that_does_not_tell_its_attention_where_rows_begin_is_noticed(llama: Any, monkeypatch: Any) -> None:
+    model, _ = llama
+    for layer in model.model.layers:
+        attention, forward = layer.self_attn, layer.self_attn.forward
+
+        def without_layout(*inputs: Any, forward: Any = forward, slot_layout: Any = None, **further: Any) -> Any:
+            return forward(*inputs, **further)
+
+        monkeypatch.setattr(attention, "forward", without_layout)
+    assert unsupported_reason(model, 64) == "it does not accept a key-value cache with slots (ValueError)"
+
+
 def test_a_learned_prompt_is_not_decoded_in_slots(tiny_llama: Any) -> None:
     from peft import PromptTuningConfig, get_peft_model
 

@@ -16,6 +16,7 @@ import pytest
 
 pytest.register_assert_rewrite("support")  # before any of it is imported
 
+from support.compiled import compile_for_workers  # noqa: E402
 from support.once import begin_session  # noqa: E402
 from support.project import set_up_project  # noqa: E402
 from support.tiny_models import make_tiny_bert, make_tiny_gpt2, make_tiny_llama, make_tiny_tokenizer  # noqa: E402, F401 - the last for scripts outside
@@ -44,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before the workers are started, which take the session's folder over."""
     if not hasattr(config, "workerinput"):
         begin_session()
+        if config.getoption("numprocesses", None):
+            compile_for_workers(config)
 
 
 WHOLE = {"make_project", "project", "strop", "tiny_bert", "tiny_gpt2", "tiny_llama", "tmp_path_factory", "warm"}

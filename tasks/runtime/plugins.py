@@ -66,15 +66,20 @@ def unload_plugins() -> None:
     while ADDITIONS:
         table, name = ADDITIONS.pop()
         table.remove(name)
+    if _loaded.plugins:
+        _remove_modules()
+    for entry in _loaded.entries:
+        if entry in sys.path:
+            sys.path.remove(entry)
+    _loaded.root, _loaded.plugins, _loaded.entries = None, (), ()
+
+
+def _remove_modules() -> None:
     files = {str(plugin.folder / file) for plugin in _loaded.plugins for file in plugin.files}
     packages = {plugin.name.partition(".")[0] for plugin in _loaded.plugins if plugin.is_local} - {*PRODUCT}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in packages or getattr(module, "__file__", None) in files:
             del sys.modules[name]
-    for entry in _loaded.entries:
-        if entry in sys.path:
-            sys.path.remove(entry)
-    _loaded.root, _loaded.plugins, _loaded.entries = None, (), ()
 
 
 def loaded_plugins(stage: str | None = None) -> tuple[Plugin, ...]:

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from tasks import paths
@@ -124,7 +125,9 @@ def require_newest_schema(path: Path) -> None:
         raise RegistryError(what, where=str(path), fix=fix)
 
 
+@cache
 def _newest_schema() -> str:
+    """MLflow imports its fifty migrations to find it."""
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     return str(_get_latest_schema_revision())

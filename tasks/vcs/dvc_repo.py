@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks import paths
 from tasks.errors import VersioningError, causes, disk_error, one_line
-from tasks.runtime.logs.libraries import level_of
+from tasks.runtime.logs.libraries import level_of, set_level
 from tasks.runtime.redaction.text import without_credentials
 from tasks.runtime.run_origin import current_snapshot, project
 from tasks.vcs.git import main_worktree
@@ -36,14 +36,15 @@ T = TypeVar("T")
 def with_repo(work: Callable[[Repo], T], doing: str, stage: str | None = None) -> T:
     """Calls `work` with the DVC repository; waits while another process holds its lock. Errors are converted to one line."""
     from dvc.exceptions import DvcException
-    from dvc.logger import set_loggers_level
     from dvc.scm import SCMError
 
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     is_reported = False
     while True:
         try:
-            with set_loggers_level(level_of("dvc")), contextlib.closing(open_repo()) as repo:
+            for library in ("dvc", "dvc_objects", "dvc_data"):
+                set_level(logging.getLogger(library), level_of("dvc"))
+            with contextlib.closing(open_repo()) as repo:
                 return work(repo)
         except (DvcException, SCMError) as error:
             if not _is_locked(error) or time.monotonic() > deadline:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
+from support.mlflowserver import give_empty_registry
 from support.project import params, write_params
 from support.toychat import CHATML, chat_tokenizer, save_llama
 
@@ -45,6 +46,7 @@ def test_loading_its_tokenizer_is_rejected_too(small: Path) -> None:
 
 def test_the_doctor_names_both_numbers(project: Path, small: Path, strop: Callable[..., tuple[int, str, str]]) -> None:
     write_params(project, params(small, []))
+    give_empty_registry(project)
     code, out, _ = strop("doctor")
     assert code
     assert "its embeddings 400" in " ".join(out.split())
@@ -57,6 +59,7 @@ def test_a_base_pinned_by_an_older_version_is_rejected_too(
         patch.setattr("tasks.base.pin.require_embeddings", lambda *_: None)
         pin_base(BaseSettings(model=str(small)))
     write_params(project, params(small, []))
+    give_empty_registry(project)
     assert "its embeddings 400" in " ".join(strop("doctor")[1].split())
 
 

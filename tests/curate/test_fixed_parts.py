@@ -66,7 +66,7 @@ def test_a_project_with_few_templates_keeps_its_splits_and_its_training_rows(
     write(2, from_templates(draw, used, 10), "golden")
     report = curate(project)
     assert report["dropped"].get("contaminated", 0) <= 1, "a question of the golden set itself, at most"
-    on = Counter(splits().get(row) for row in rows)
+    on = Counter(map(splits().get, rows))
     assert on["train"] > 0.4 * count
     assert 0 < on["test"] < 0.45 * count
 
@@ -112,7 +112,7 @@ def test_a_value_that_many_rows_hold_and_another_does_not_makes_two_prompts_diff
     draw = random.Random(9)
     rows = write(1, from_templates(draw, TEMPLATES["en"][:1], 300))
     curate(project)
-    on = Counter(splits()[row] for row in rows)
+    on = Counter(map(splits().__getitem__, rows))
     assert on["test"] > 20
     assert on["valid"] > 5
 
@@ -140,7 +140,7 @@ def test_a_long_template_takes_no_training_row_out_for_a_golden_set_from_it(
     ids = write(1, rows[:count])
     write(2, rows[count:], "golden")
     assert curate(project)["dropped"].get("contaminated", 0) <= 0.02 * count + 1
-    assert Counter(splits().get(row) for row in ids)["train"] >= 0.45 * count
+    assert Counter(map(splits().get, ids))["train"] >= 0.45 * count
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -158,7 +158,7 @@ def test_no_split_of_a_small_project_with_several_templates_is_empty(
     curate(project)
     on = Counter(splits().values())
     assert on["test"] > 0
-    assert Counter(splits().get(row) for row in ids)["train"] >= 0.2 * 60
+    assert Counter(map(splits().get, ids))["train"] >= 0.2 * 60
 
 
 @pytest.mark.parametrize("seed", range(6))

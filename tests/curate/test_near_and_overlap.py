@@ -22,6 +22,7 @@ from support.toy_curation import (
     some_rows,
     split_of_text,
     splits,
+    splits_of,
     texts_in,
 )
 
@@ -93,7 +94,7 @@ def test_another_answer_to_nearly_the_same_prompt_is_in_the_split_of_the_first(p
     seconds = batch_of(2, [(text, "an altogether different answer") for text in changed])
     curate(project, near_duplicates=mode)
     assert {split_of_text(text) for text in changed} != {"test"}, "by their own hash they would stand elsewhere"
-    assert [splits()[row["row_id"]] for row in seconds] == ["test"] * 4
+    assert splits_of(seconds) == ["test"] * 4
 
 
 def test_a_row_near_rows_of_two_splits_is_dropped_as_a_cross_split_duplicate(project: Path) -> None:
@@ -147,8 +148,8 @@ def test_rows_that_share_a_passage_are_in_the_split_of_the_first_whichever_that_
     after = batch_of(3, [(planted[1], "yes")])[0]
     report = curate(project)
     assert report["dropped"] == {}
-    assert [splits()[row["row_id"]] for row in (before, held[0])] == ["train", "train"]
-    assert [splits()[row["row_id"]] for row in (held[1], after)] == ["test", "test"]
+    assert splits_of([before, held[0]]) == ["train", "train"]
+    assert splits_of([held[1], after]) == ["test", "test"]
 
 
 def test_benchmark_rows_are_in_no_split_and_remove_overlapping_training_rows(project: Path) -> None:
@@ -176,7 +177,7 @@ def test_made_rows_are_never_tested_on(project: Path) -> None:
     batch_of(1, some_rows())
     made = batch_of(2, texts, synthetic="paraphrase")
     curate(project)
-    assert {splits()[row["row_id"]] for row in made} == {"train"}
+    assert set(splits_of(made)) == {"train"}
 
 
 def test_a_forgotten_row_is_removed_and_its_followers_keep_their_split(project: Path) -> None:

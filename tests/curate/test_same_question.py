@@ -20,6 +20,7 @@ from support.toy_curation import (
     some_rows,
     split_of_text,
     splits,
+    splits_of,
     texts_in,
 )
 from support.toy_rows import write_part
@@ -163,7 +164,7 @@ def test_the_same_passage_with_another_question_is_another_row_in_the_same_split
     asked = ["Who is it about?", "When did it happen, and where?"]
     pair = batch_of(1, [*some_rows(), *((f"{passage} {question}", "nobody") for question in asked)])[-2:]
     assert curate(project)["dropped"] == {}
-    assert len({splits()[row["row_id"]] for row in pair}) == 1
+    assert len(set(splits_of(pair))) == 1
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -177,7 +178,7 @@ def test_forty_questions_on_one_passage_are_in_one_split_and_none_is_dropped(pro
     assert curate(project)["dropped"] == {}
     for index in range(3):
         group = [*made[40 * index : 40 * (index + 1)], later[index]]
-        assert len({splits()[row["row_id"]] for row in group}) == 1
+        assert len(set(splits_of(group))) == 1
     assert Counter(splits().values())["test"] > 10
 
 
@@ -299,11 +300,11 @@ def test_rows_keep_the_split_of_their_passage_when_its_first_row_is_excluded(pro
     batch_of(2, [(text, "yes")])
     followers = batch_of(3, [(f"{text} {sentence(draw, 60)}", str(n)) for n in range(5)])
     curate(project)
-    assert {splits()[row["row_id"]] for row in followers} == {"test"}
+    assert set(splits_of(followers)) == {"test"}
     (paths.VALIDATED / "000002-b2.parquet").unlink()
     record_decision("exclude", "b2", "a test")
     curate(project)
-    assert {splits()[row["row_id"]] for row in followers} == {"test"}
+    assert set(splits_of(followers)) == {"test"}
 
 
 @given(st.integers(0, 100_000))

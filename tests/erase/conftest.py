@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 from support.dataworld import SOURCES
 from support.erasing import NEAR, REFUSED, SECRET, run_data
 from support.once import once
-from support.project import params, set_up_project, write_params
+from support.project import copy_project, params, set_up_project, write_params
 from support.tiny_models import make_tiny_gpt2
 from support.toy_rows import qa_records, topic_records, write_jsonl
 from support.toyworld import set_remote
@@ -58,7 +57,7 @@ def _make_template(folder: Path) -> None:
 @pytest.fixture
 def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project, with a copy of its remote, that the test works in."""
-    shutil.copytree(template, tmp_path / "world", symlinks=True)
+    copy_project(template, tmp_path / "world")
     monkeypatch.chdir(tmp_path / "world" / "project")
     set_remote(tmp_path / "world" / "store")
     return tmp_path / "world" / "project"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from support.mlflowserver import give_empty_registry
 from support.project import REPOSITORY, params, write_params
 from support.toy_rows import topic_records, toy_rows, write_jsonl, write_part
 
@@ -168,6 +169,7 @@ def test_errors_in_params_are_reported_before_anything_runs(strop: Any, configur
 
 def test_doctor_reports_what_is_missing_with_a_fix(strop: Any, configured: Path) -> None:
     write_jsonl(configured / "inbox/news.jsonl", topic_records(3))
+    give_empty_registry(configured)
     code, out, _ = strop("doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(out)["findings"]}
     assert code == 1
@@ -189,6 +191,7 @@ def test_doctor_shows_threads_and_why_and_a_precision_that_is_only_emulated(
     monkeypatch.setattr(threads.LoadMeter, "read", lambda _: Load(3.0, group=1.0))
     monkeypatch.setattr(precision, "computes_bf16", lambda: False)
     write_params(configured, params("scratch", [SOURCE], evaluate={"precision": "bf16"}))
+    give_empty_registry(configured)
     findings = {finding["name"]: finding for finding in json.loads(strop("doctor", "--json")[1])["findings"]}
     assert findings["threads"]["state"] == "note"
     assert (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 from support.dataworld import SOURCES
-from support.project import params, set_up_project, write_params
+from support.project import copy_project, params, set_up_project, write_params
 from support.tiny_models import make_tiny_gpt2
 from support.toy_rows import qa_records, write_jsonl
 
@@ -70,7 +69,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = shutil.copytree(template, tmp_path / "project", symlinks=True)
+    folder = copy_project(template, tmp_path / "project")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "2000")
     facts: dict[str, Any] = {"weights_digest": "d" * 64, "receipt": "r", "verdict": "v", "dataset": "x", "passed": True}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.ingesting import errors, ingest, raw_rows, records, settings
+from support.mlflowserver import empty_store
 from support.project import params, set_up_project, write_params
 from support.toy_traces import CHAT, judge, log_chat
 
@@ -23,19 +24,6 @@ from tasks.state.decisions import decided_rows, read_decisions, record_decision
 from tasks.state.manifest import read_manifest
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow makes its tables in some fifty migrations, which take seconds: once is enough."""
-    import mlflow
-
-    path = tmp_path_factory.mktemp("store") / "traces.db"
-    with pytest.MonkeyPatch.context() as patch:
-        leave_no_address(patch)
-        mlflow.set_tracking_uri(f"sqlite:///{path}")
-        mlflow.get_experiment_by_name("chat")
-    return path
-
-
 def leave_no_address(patch: pytest.MonkeyPatch) -> None:
     """MLflow sets these variables, and would for the tests that follow."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
@@ -43,11 +31,11 @@ def leave_no_address(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     monkeypatch.chdir(tmp_path)
-    shutil.copyfile(empty_store, tmp_path / "traces.db")
+    shutil.copyfile(empty_store(), tmp_path / "traces.db")
     leave_no_address(monkeypatch)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/traces.db")
     mlflow.set_experiment("chat")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.mlflowserver import give_empty_registry
 from support.project import begin_round, params, write_params
 from support.toy_rows import toy_rows, write_part
 
@@ -31,8 +32,8 @@ TEXT = "The striker scored, 体育新闻。"
 
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once: MLflow takes seconds for it."""
     root = tmp_path_factory.mktemp("registry")
+    give_empty_registry(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         write_params(root, params("none", []))

@@ -18,6 +18,7 @@ import pytest
 from support import toyworld
 from support.extendpage import code_of
 from support.mlflowserver import log_in, server
+from support.project import copy_project
 from support.toyworld import git, run_stages, set_params, set_verdicts
 
 from tasks import paths
@@ -61,7 +62,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(logged_model, "log_in_subprocess", toyworld.log_here)
-    root = shutil.copytree(template(), tmp_path / "project", symlinks=True)
+    root = copy_project(template(), tmp_path / "project")
     monkeypatch.chdir(root)
     return root
 

@@ -45,6 +45,12 @@ def empty_store() -> Path:
     return once("mlflow-store", _make_store) / "mlflow.db"
 
 
+def give_empty_registry(project: Path) -> None:
+    """For a test whose subject is not how the registry of a project is created."""
+    (project / "mlflow").mkdir(exist_ok=True)
+    shutil.copyfile(empty_store(), project / "mlflow/mlflow.db")
+
+
 def _make_store(folder: Path) -> None:
     import mlflow.db
 

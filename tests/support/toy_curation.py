@@ -63,6 +63,11 @@ def splits() -> dict[str, str]:
     return dict(zip(dataset["row_id"].to_pylist(), dataset["split"].to_pylist(), strict=True))
 
 
+def splits_of(rows: list[dict[str, Any]]) -> list[str]:
+    known = splits()
+    return [known[row["row_id"]] for row in rows]
+
+
 def split_of_text(text: str) -> str:
     return split_of(normalise(text), "strop", 0.1, 0.2)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.once import once
-from support.project import REPOSITORY, params, write_params
+from support.project import REPOSITORY, copy_project, params, write_params
 from support.tiny_models import make_tiny_gpt2
 from support.toy_rows import qa_records, write_jsonl
 
@@ -151,13 +151,14 @@ def _serve_first(top: Path) -> None:
         set_params(seed=2)
         run_stages()
         assert register().version == 2
+        git("repack", "-a", "-d", "-q")
 
 
 def stand_in(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of a template, which the test then stands in. Models are logged in this process, to save its start."""
     from tasks.register import logged_model
 
-    root = shutil.copytree(template(name), tmp_path / "project", symlinks=True)
+    root = copy_project(template(name), tmp_path / "project")
     monkeypatch.chdir(root)
     monkeypatch.setattr(logged_model, "log_in_subprocess", log_here)
     return root
@@ -212,6 +213,7 @@ def _build(root: Path, base: Path) -> None:
         git("commit", "-q", "-m", "A toy project")
         run_stages()
         open_registry(load_config())  # makes the file: MLflow takes seconds for it
+        git("repack", "-a", "-d", "-q")  # hundreds of tests copy it: one file in place of 700
 
 
 def run_stages(rejudge: bool = False) -> None:

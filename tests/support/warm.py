@@ -2,9 +2,10 @@
 
 Importing torch, transformers, PEFT, MLflow or Great Expectations takes three to nine seconds of a core in every process. A server
 imports them once a session, for all workers; stages (`python -m tasks ...`), the logging of models, and `strop` where its starter
-sets `WARM_COMMAND`, are then copies of it (fork), in the folder, with the environment and the files of whoever starts them. Nothing
-of ours is imported before: the copy loads the code of its own project. Any other command line is run by Python itself, and so are
-all of tests that kill processes: a copy is no child of its starter.
+sets `WARM_COMMAND`, are then copies of it (fork), in the folder, with the environment and the files of whoever starts them.
+Prefect reads its settings again from that environment. Nothing of ours is imported before: the copy loads the code of its own
+project. Any other command line is run by Python itself, and so are all of tests that kill processes: a copy is no child of its
+starter.
 """
 
 from __future__ import annotations
@@ -38,6 +39,20 @@ LIBRARIES = (
     "dvc.repo",
     "fastapi",
     "typer.rich_utils",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.pyfunc.loaders",
+    "sklearn.base",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "dvc.scm",
+    "networkx",
+    "optuna",
+    "rapidfuzz.distance",
+    "tabulate",
+    "transformers.trainer",
+    "trl",
+    "prefect",
 )
 ROUTED = ("tasks", "tasks.register.logged_model", "flows.preflight.process")
 STROP = "flows.cli.main"
@@ -140,6 +155,7 @@ def _answer(connection: socket.socket) -> None:
     sys.executable = request["executable"]
     sys.argv = [request["module"], *request["arguments"]]
     sys.modules.pop("__main__")
+    sys.modules["prefect.context"].refresh_global_settings_context()
     status = _run(request["module"])
     with contextlib.suppress(OSError):
         connection.sendall(f"{status}\n".encode())

@@ -37,12 +37,18 @@ def level_of(library: str) -> int:
 
 def set_library_level(library: str) -> None:
     """Sets the level of the library's logger. Call it after its import: some libraries set a level, and a handler, of their own."""
-    logging.getLogger(library).setLevel(level_of(library))
+    set_level(logging.getLogger(library), level_of(library))
+
+
+def set_level(logger: logging.Logger, level: int) -> None:
+    """`setLevel` empties the caches of all loggers, of which libraries make thousands, also where the level stays."""
+    if logger.level != level:
+        logger.setLevel(level)
 
 
 def silence(library: str) -> None:
     """Disables all loggers of the library, also those with a level of their own."""
-    logging.getLogger(library).setLevel(SILENT)
+    set_level(logging.getLogger(library), SILENT)
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and name.partition(".")[0] == library:
             logger.disabled = True

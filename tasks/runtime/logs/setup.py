@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tasks.runtime.logs.formats import DETAILED, MESSAGE, WITH_TIME, JsonFormatter, TextFormatter
 from tasks.runtime.logs.handlers import SharedFileHandler, StreamHandler, TerminalHandler
-from tasks.runtime.logs.libraries import OURS, is_shown
+from tasks.runtime.logs.libraries import OURS, is_shown, set_level
 from tasks.runtime.redaction.errors_and_logs import install as install_redaction
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def set_up_logs(stage: str | None = None, stream: Literal["stderr", "stdout"] = 
     others = handlers if stream == "stderr" else [_stream_handler(stage, "stderr"), *handlers[1:]]
     for package in OURS:
         _use(logging.getLogger(package), handlers)
-        logging.getLogger(package).setLevel(_level())
+        set_level(logging.getLogger(package), _level())
     _use(logging.getLogger(TRACEBACKS), others)
     # a root logger that Prefect has configured stays so: in a process that it started, the user's work pool decides
     if not any(type(handler).__module__.startswith("prefect.") for handler in logging.getLogger().handlers):

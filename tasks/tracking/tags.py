@@ -29,7 +29,7 @@ JUDGED_TAG = "strop.judged"
 LEDGER_TAG = "strop.ledger"
 """The commit of the newest ledger entry that put the version into service, or rejected it."""
 PROMOTED_TAG = "strop.promoted"
-"""Who put the version into service, when, and why: as in that entry, for readers of the registry."""
+"""Who put the version into service, or rejected it, when, and why: as in that entry, for readers of the registry."""
 ANCHORS = (JUDGED_TAG, LEDGER_TAG)
 WRITABLE_TAG = "strop.writable"
 """Written to a version without a receipt, to learn whether this login may write."""

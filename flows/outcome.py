@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from tasks.promote.candidates import as_time
 from tasks.state.verdict import rows_needed_text
 
-Kind = Literal["nothing_new", "promoted", "waiting", "refused", "inconclusive", "back_at_champion"]
+Kind = Literal[
+    "nothing_new", "promoted", "waiting", "expired", "rejected", "refused", "inconclusive", "back_at_champion"
+]
 
 STATE_NAMES: dict[Kind, str] = {
     "nothing_new": "NothingNew",
     "promoted": "Promoted",
     "waiting": "Waiting",
+    "expired": "Expired",
+    "rejected": "Rejected",
     "refused": "Refused",
     "inconclusive": "Inconclusive",
     "back_at_champion": "BackAtChampion",
@@ -31,6 +36,8 @@ class Outcome:
     """The version that this run registered."""
     rows_needed: int | None = None
     """Of an inconclusive verdict: about how many further test rows would decide it."""
+    until: str | None = None
+    """Of a version that waits for approval, or whose approval expired: the end of the time for it (UTC, ISO 8601)."""
 
     @property
     def exit_code(self) -> int:
@@ -43,8 +50,11 @@ class Outcome:
         return {
             "nothing_new": f"Nothing is new: nothing was trained, {serves}.",
             "promoted": f"Version {self.version} passed the gate and is now champion.",
-            "waiting": f"Version {self.version} passed the gate and waits for approval; {serves}. "
-            f"Approve it: strop promote {self.version}",
+            "waiting": f"Version {self.version} passed the gate and waits for approval until {as_time(self.until)}; {serves}. "
+            f"{approval_commands(self.version)}",
+            "expired": f"Version {self.version} passed the gate, but its approval expired on {as_time(self.until)}; {serves}. "
+            "Judge it again: strop run --rejudge",
+            "rejected": f"Version {self.version} passed the gate, but a person rejected it (see strop history); {serves}.",
             "refused": f"The gate refused version {self.version}; {serves}.",
             "inconclusive": f"The test rows do not show whether version {self.version} is better"
             f"{rows_needed_text(self.rows_needed)}; {serves}.",
@@ -54,3 +64,8 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "message": self.message}
+
+
+def approval_commands(version: int | None) -> str:
+    """The two commands that decide about a version, as a sentence."""
+    return f"Decide: strop approve {version} --why TEXT, or strop reject {version} --why TEXT"

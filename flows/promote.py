@@ -1,42 +1,31 @@
-"""Promotion with manual approval: a flow that waits, for teams that use Prefect's UI.
+"""The promotion flow: puts a version into service that a person approved. It waits for nobody.
 
-    prefect deployment run promote/approval --param version=3       # it pauses; resume it in the UI with `approve` and `why`
+    strop approve 3 --why "I read 50 answers"        # starts it
+    prefect deployment run promote/approval --param version=3 --param why="I read 50 answers" --param who=ada
 
-With `promote.automatic: false` candidates wait for this, or for `strop promote 3`.
+In Prefect's UI it is the deployment `approval`, whose form requests version and reason.
 """
 
 from __future__ import annotations
 
-from contextlib import chdir
-
-from prefect import flow, pause_flow_run
+from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.input import RunInput
 from prefect.states import Completed
 
-from flows.steps import promote_version
+from flows.steps import approve_version, working_in
 from tasks.config import load_config
 
-PATIENCE_SECONDS = 7 * 24 * 3600
 
+@flow(name="promote", description="Promotes a version that a person approved.")
+def promote(version: int, why: str, who: str = "", project: str = ".") -> State:
+    """Fails if the version does not wait for approval any more.
 
-class Approval(RunInput):
-    """The input form for the approver."""
-
-    approve: bool
-    """Put this version into service?"""
-    why: str
-    """The reason, for the ledger."""
-    approver: str = ""
-    """Your name, for the ledger; empty: the user of the process that runs this flow."""
-
-
-@flow(name="promote", description="Promotes a version after manual approval.")
-def promote(version: int, project: str = ".") -> State:
-    """Waits a week for the approval."""
-    answer = pause_flow_run(wait_for_input=Approval, timeout=PATIENCE_SECONDS)
-    if not answer.approve:
-        return Completed(name="Declined", message=f"Version {version} was declined: {answer.why}")
-    with chdir(project):
-        promote_version(load_config(), version, answer.why, answer.approver)
-    return Completed(name="Promoted", message=f"Version {version} is now champion: {answer.why}")
+    Args:
+        why: the reason, for the ledger.
+        who: the approver; empty: the user of the process that runs this flow.
+    """
+    with working_in(project, is_exclusive=False):
+        entry = approve_version(load_config(), version, why, who)
+    message = f"Version {version} is now champion: {entry.approval}"
+    state: State = Completed(name="Promoted", message=message, data=message)
+    return state

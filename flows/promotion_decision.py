@@ -1,13 +1,15 @@
-"""Decides the outcome for a registered candidate: promoted, waiting for approval, refused, or inconclusive."""
+"""Decides the outcome for a registered candidate: promoted, waiting for approval, rejected, refused, or inconclusive."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flows.outcome import Outcome
+from flows.outcome import Kind, Outcome
 from tasks import paths
 from tasks.config import PipelineConfig
-from tasks.model_store.ledger import champion_version, read_ledger
+from tasks.model_store.ledger import Entry, champion_version, read_ledger
+from tasks.model_store.ledger_entries import rejected_versions
 from tasks.runtime.files import read_json
 from tasks.state.round import read_round
 
@@ -16,14 +18,15 @@ if TYPE_CHECKING:
 
 
 def deliver(config: PipelineConfig, registered: Registration) -> Outcome:
-    """Promotes a candidate that passed the gate, if promotion is automatic. Idempotent.
+    """Promotes a candidate that passed the gate, if nobody has to approve it. Idempotent.
 
     Raises:
         StropError: the champion changed since the round began; the candidate then waits for a new verdict.
     """
     from tasks.promote.stage import promote, reconcile
 
-    serving = serving_version(config)
+    entries = read_ledger(config.register_.model_name)
+    serving = champion_version(entries)
     if registered.outcome == "inconclusive":
         return Outcome("inconclusive", serving, registered.version, read_json(paths.VERDICT).get("rows_needed"))
     if registered.outcome != "passed":
@@ -31,12 +34,23 @@ def deliver(config: PipelineConfig, registered: Registration) -> Outcome:
     if serving == registered.version:
         reconcile(config)
         return Outcome("promoted", serving, registered.version)
-    if not config.promote.automatic:
-        return Outcome("waiting", serving, registered.version)
+    if registered.version in rejected_versions(entries):
+        return Outcome("rejected", serving, registered.version)
+    if config.promote.approval == "required":
+        return _waiting(config, entries, registered.version)
     judged_against = read_round().champion
     expected = judged_against.version if judged_against else None
     promote(config, registered.version, why="passed the gate", expected_champion=expected)
     return Outcome("promoted", registered.version, registered.version)
+
+
+def _waiting(config: PipelineConfig, entries: list[Entry], version: int) -> Outcome:
+    from tasks.promote.candidates import expiry_of, require_verdict
+
+    judged = require_verdict(config.register_.model_name, entries, version)
+    end = expiry_of(judged, config.promote.approval_days)
+    kind: Kind = "waiting" if datetime.now(UTC) < end else "expired"
+    return Outcome(kind, champion_version(entries), version, until=end.isoformat(timespec="seconds"))
 
 
 def serving_version(config: PipelineConfig) -> int | None:

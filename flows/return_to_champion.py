@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from flows.expired_approvals import report_expired
 from flows.outcome import Outcome
 from tasks import paths
 from tasks.base.weights_digest import weights_digest
@@ -26,13 +27,14 @@ logger = logging.getLogger(__name__)
 
 def follow_ledger(config: PipelineConfig) -> None:
     """Takes the entries that other machines appended; sets the registry's alias `champion` to the ledger's champion if it differs,
-    and reports it. Without a remote this takes milliseconds.
+    and reports it; reports approvals that expired. Without a remote this takes milliseconds.
 
     Raises:
         LedgerBroken: the ledger is inconsistent: the run would compare with, and continue, a model that nobody promoted.
     """
     follow_if_possible(config.register_.model_name, config.register_.ledger_remote)
     serving = read_serving(config)
+    report_expired(config, serving.entries)
     if serving.alias_matches is not False:
         return
     if serving.champion is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from flows.runtime.snapshot import in_the_project
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
+from tasks.promote.candidates import NotPromotable
 from tasks.runtime.files import write_text
 from tasks.runtime.logs.formats import error_fields
 from tasks.runtime.logs.setup import set_up_logs
@@ -41,14 +42,14 @@ RETRYABLE = (RegistryError, ConnectionError, TimeoutError)
 
 
 @contextmanager
-def working_in(project: str) -> Iterator[None]:
-    """Changes to the project, prepares its environment, and excludes other runs."""
+def working_in(project: str, is_exclusive: bool = True) -> Iterator[None]:
+    """Changes to the project, prepares its environment, and excludes other runs if it is exclusive."""
     set_up_logs()  # of a process that Prefect started
     end_with_schedule()
     use_proxies_again()
     with chdir(project):
         prepare_environment(Path.cwd())
-        with one_run_at_a_time():
+        with one_run_at_a_time() if is_exclusive else nullcontext():
             try:
                 yield
             except Exception as error:  # Prefect writes errors to its logs and states
@@ -60,7 +61,7 @@ def working_in(project: str) -> Iterator[None]:
 def should_retry(_: Any, run: TaskRun, state: State) -> bool:
     """Whether to retry a failed task; reports it."""
     error = state.result(raise_on_failure=False)
-    if not isinstance(error, RETRYABLE):
+    if not isinstance(error, RETRYABLE) or isinstance(error, NotPromotable):
         return False
     logger.warning(f"strop: {error} Trying again.", extra=error_fields(error))
     return True
@@ -165,11 +166,10 @@ def deliver(config: PipelineConfig, registered: Any) -> Outcome:
 
 
 @task(**WITH_RETRIES)
-def promote_version(config: PipelineConfig, version: int, why: str, who: str = "") -> None:
-    """A manually approved promotion."""
-    from tasks.promote.stage import promote
+def approve_version(config: PipelineConfig, version: int, why: str, who: str) -> Any:
+    from tasks.promote.approval import approve
 
-    promote(config, version, why=why, expected_champion=promotion_decision.serving_version(config), who=who)
+    return run_interruptibly(lambda: approve(config, version, why, who))
 
 
 @task(cache_policy=NO_CACHE)

@@ -39,7 +39,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "form": ("name", "tasks/render/forms/forms.py:is_of_form"),
     "packed row": ("heading", "docs/decisions/0015-packing.md"),
     "champion": ("setting", "finetune.continue_from"),
-    "candidate": ("setting", "promote.automatic"),
+    "candidate": ("setting", "promote.approval"),
     "verdict": ("name", "tasks/gate/policy.py:Verdict"),
     "tier": ("setting", "gate.tiers"),
     "slice": ("setting", "gate.slices"),

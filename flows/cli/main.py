@@ -78,7 +78,15 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         inspect.config,
         inspect.doctor,
     ),
-    "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback, gc.gc),
+    "Serving": (
+        chat.generate,
+        chat.chat,
+        promote.approve,
+        promote.reject,
+        promote.promote,
+        promote.rollback,
+        gc.gc,
+    ),
 }
 """Panel of `strop --help` → its commands, each a function whose name is the command; it returns an exit code, or None for 0."""
 GROUPS = {

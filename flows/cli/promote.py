@@ -1,4 +1,4 @@
-"""promote and rollback: the user decides which model serves. Both are recorded in the ledger."""
+"""approve, reject, promote and rollback: a person decides which model serves. Each decision is recorded in the ledger."""
 
 from __future__ import annotations
 
@@ -6,11 +6,43 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from flows.cli.common import Json, Why, began, console, enter_project, print_json
+from flows.cli.common import Json, Why, began, console, enter_project, print_json, stdout_to_stderr
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+
+Version = Annotated[int, typer.Argument(min=1, help="The version that waits.")]
+
+
+def approve(version: Version, why: Why = "", as_json: Json = False) -> None:
+    """Approve a version that waits: a run of the flow `promote` puts it into service."""
+    config = _enter_to_decide(why)
+    from flows.approval import promote_by_flow
+    from tasks.model_store.ledger import current_user, read_ledger
+    from tasks.promote.approval import require_waiting
+
+    require_waiting(config, read_ledger(config.register_.model_name), version)  # before a server starts
+    with stdout_to_stderr():
+        result = promote_by_flow(version, why, current_user())
+    if as_json:
+        print_json(asdict(result))
+    else:
+        console().print(escape(result.message))
+
+
+def reject(version: Version, why: Why = "", as_json: Json = False) -> None:
+    """Reject a version that waits for approval: it will not serve."""
+    config = _enter_to_decide(why)
+    from tasks.promote.approval import reject as reject_version
+
+    entry = reject_version(config, version, why)
+    if as_json:
+        print_json(asdict(entry))
+    else:
+        console().print(f"Version {entry.version} is rejected.")
 
 
 def promote(
@@ -18,11 +50,14 @@ def promote(
     why: Why = "",
     force: Annotated[
         bool,
-        typer.Option("--force", help="Also if the gate refused it, or compared it with another champion. Needs --why."),
+        typer.Option(
+            "--force",
+            help="Also if it was refused, rejected, judged too long ago or against another champion. Needs --why.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Promote a version: one that waits for approval, or an earlier one."""
+    """Promote a version: one that passed the gate, an earlier champion, or with --force any other."""
     if force and not why:
         raise typer.BadParameter("--force needs a reason: --why TEXT")
     config, expected = _enter_project()
@@ -39,6 +74,16 @@ def rollback(why: Why = "", as_json: Json = False) -> None:
 
     entry = stage.rollback(config, why=why or "by hand", expected_champion=expected)
     _report(entry, as_json)
+
+
+def _enter_to_decide(why: str) -> PipelineConfig:
+    if not why.strip():
+        raise typer.BadParameter("a decision needs a reason, for the ledger: --why TEXT")
+    config = enter_project()
+    from tasks.model_store.ledger_remote import follow_remote
+
+    follow_remote(config.register_.model_name, config.register_.ledger_remote)
+    return config
 
 
 def _enter_project() -> tuple[PipelineConfig, int | None]:

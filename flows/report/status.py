@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from flows.change_check import is_nothing_new
+from flows.outcome import approval_commands
 from flows.runtime.lock import is_running
 from tasks import paths
 from tasks.config import PipelineConfig
-from tasks.model_store.ledger import Entry
-from tasks.model_store.ledger_entries import rejected_versions
 from tasks.model_store.serving import read_serving
+from tasks.promote.candidates import Candidate, as_time, waiting_candidates
 from tasks.runtime.plurals import count_of
 from tasks.runtime.visible_text import printable
 from tasks.state.decisions import excluded_batches, read_decisions
@@ -24,8 +24,8 @@ class ProjectStatus:
     model: str
     champion: int | None
     champion_since: str | None
-    waiting: list[int]
-    """Versions that passed the gate, were not promoted, and are newer than the champion."""
+    waiting: list[Candidate]
+    """Versions that passed the gate against the present champion, and that nobody has promoted or rejected."""
     versions: int
     batches: int
     raw_rows: int
@@ -48,8 +48,7 @@ class ProjectStatus:
         batches, rows = count_of(self.batches, "batch", "batches"), count_of(self.raw_rows, "row")
         collected = f"{self.versions} judged, {batches} ({rows}) collected."
         lines = [f"[bold]{since if self.champion else 'No version serves yet'}.[/] {collected}"]
-        for version in self.waiting:
-            lines.append(f"Version {version} passed the gate and waits: [bold]strop promote {version}[/]")
+        lines += [_waiting_line(candidate) for candidate in self.waiting]
         if self.alias_problem:
             lines.append(f"[yellow]{escape(self.alias_problem)}[/]")
         if self.excluded:
@@ -76,7 +75,7 @@ def read_status(config: PipelineConfig) -> ProjectStatus:
         model=model,
         champion=champion.version if champion else None,
         champion_since=champion.when if champion else None,
-        waiting=waiting_versions(entries),
+        waiting=waiting_candidates(config, entries),
         versions=sum(entry.kind == "judged" for entry in entries),
         batches=len(manifest),
         raw_rows=sum(batch.rows for batch in manifest),
@@ -91,9 +90,11 @@ def read_status(config: PipelineConfig) -> ProjectStatus:
     )
 
 
-def waiting_versions(entries: list[Entry]) -> list[int]:
-    """Versions that passed, were neither promoted nor rejected, and are newer than all promoted ones."""
-    promoted = {entry.version for entry in entries if entry.kind == "promoted"}
-    newest = max(promoted, default=0)
-    passed = {e.version for e in entries if e.kind == "judged" and e.passed and e.version > newest}
-    return sorted(passed - rejected_versions(entries))
+def _waiting_line(candidate: Candidate) -> str:
+    version = f"Version {candidate.version} passed the gate"
+    if candidate.until is None:
+        return f"{version} and waits: [bold]strop promote {candidate.version}[/]"
+    if candidate.is_expired:
+        again = "[bold]strop run --rejudge[/]"
+        return f"{version}, but its approval expired on {as_time(candidate.until)}. Judge it again: {again}"
+    return f"{version} and waits for approval until {as_time(candidate.until)}. {approval_commands(candidate.version)}"

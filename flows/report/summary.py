@@ -19,6 +19,7 @@ from tasks.errors import DataError
 from tasks.finetune.objective_table import OBJECTIVES
 from tasks.model_store import versions
 from tasks.model_store.ledger import Entry, champion_of, read_ledger
+from tasks.promote.candidates import as_time, waiting_candidates
 from tasks.runtime.files import read_json
 from tasks.state.decisions import excluded_batches, read_decisions
 from tasks.state.manifest import read_manifest
@@ -112,7 +113,14 @@ def read_summary(config: PipelineConfig) -> Summary:
         new_batches=new_batches,
         answers=choose_answers(),
         report=str(paths.REPORT) if paths.REPORT.exists() else None,
-        next_commands=_next_commands(verdict, version, champion, new_batches, config.finetune.objective),
+        next_commands=_next_commands(
+            verdict,
+            _decision_commands(config, entries, version),
+            version,
+            champion,
+            new_batches,
+            config.finetune.objective,
+        ),
     )
 
 
@@ -185,16 +193,36 @@ def _new_batches(model: str, champion: Entry) -> list[dict[str, Any]]:
     ]
 
 
+def _decision_commands(config: PipelineConfig, entries: list[Entry], version: int | None) -> list[tuple[str, str]]:
+    """The commands that decide about a version that waits; none for another one."""
+    candidate = next((each for each in waiting_candidates(config, entries) if each.version == version), None)
+    if candidate is None:
+        return []
+    if candidate.until is None:
+        return [(f"strop promote {version}", "promote it")]
+    if candidate.is_expired:
+        return [("strop run --rejudge", f"judge version {version} again: its approval expired")]
+    until = as_time(candidate.until)
+    return [
+        (f'strop approve {version} --why "…"', f"promote it, until {until}"),
+        (f'strop reject {version} --why "…"', "it will not serve"),
+    ]
+
+
 def _next_commands(
-    verdict: Any, version: int | None, champion: Entry | None, new_batches: list[dict[str, Any]], objective: str
+    verdict: Any,
+    decision: list[tuple[str, str]],
+    version: int | None,
+    champion: Entry | None,
+    new_batches: list[dict[str, Any]],
+    objective: str,
 ) -> list[tuple[str, str]]:
     commands = []
     if verdict and not verdict["passed"]:
         for batch in new_batches[-3:]:
             what = f"exclude this batch of {batch['source']}"
             commands.append((f'strop data exclude {batch["batch"]} --why "…"', what))
-    elif version and (champion is None or champion.version != version):
-        commands.append((f"strop promote {version}", "promote it"))
+    commands += decision
     if paths.VALIDATE_REPORT.exists():
         commands.append(("strop quarantine list", "the refused rows, with reasons"))
     commands.append(("strop history", "all versions and promotions"))

@@ -1,4 +1,4 @@
-"""Who put a version into service, when and why, on the version's page in the registry and in its model card.
+"""Who put a version into service or rejected it, when and why, on the version's page in the registry and in its model card.
 
     record_approvals(registry, version, approvals_of(entries, version.version))
 
@@ -29,7 +29,7 @@ _BLOCK = re.compile(rf"\n*{re.escape(BEGIN)}.*?{re.escape(END)}\n*", re.DOTALL)
 
 
 def approvals_of(entries: Iterable[Entry], version: int) -> list[str]:
-    """Each promotion of a version, and each rollback to it, in words, oldest first."""
+    """Each promotion or rejection of a version, and each rollback to it, in words, oldest first."""
     return [entry.approval for entry in entries if entry.version == version and entry.kind not in ("judged", "retired")]
 
 

@@ -99,6 +99,11 @@ def judgement_of(entries: list[Entry], version: int) -> Entry | None:
     return next((e for e in reversed(entries) if e.kind == "judged" and e.version == version), None)
 
 
+def decision_of(entries: list[Entry], version: int) -> Entry | None:
+    """The newest decision on a version: a promotion, a rollback to it, or a rejection."""
+    return next((e for e in reversed(entries) if e.kind not in ("judged", "retired") and e.version == version), None)
+
+
 def rejected_versions(entries: list[Entry]) -> set[int]:
     """The versions that a person rejected and that were not promoted after it."""
     last = {entry.version: entry.kind for entry in entries if entry.kind not in ("judged", "retired")}

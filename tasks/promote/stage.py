@@ -24,7 +24,6 @@ from tasks.model_store.ledger import (
     champion_of,
     champions_of,
     current_user,
-    judgement_of,
     note_mirrored,
     now,
     version_label,
@@ -33,7 +32,8 @@ from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import retired_versions
 from tasks.model_store.ledger_remote import follow_if_possible
-from tasks.model_store.versions import commit_of, tag_name, version_receipt
+from tasks.model_store.versions import commit_of, tag_name
+from tasks.promote.candidates import require_promotable, require_verdict
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.tags import LEDGER_TAG, PROMOTED_TAG
 from tasks.vcs import git
@@ -54,11 +54,13 @@ def promote(
 
     Args:
         who: the approver, if it is not the user of this process.
-        force: also if the gate refused it, or it was judged against another champion; `why` is then required and recorded.
+        force: also if the gate refused it, a person rejected it, its approval expired, or it was judged against another champion;
+            `why` is then required and recorded.
 
     Raises:
         LedgerMoved: another version serves than `expected_champion`.
-        RegistryError: there is no such version, it was refused, or it was judged against another champion.
+        RegistryError: there is no such version, it was refused or rejected, its approval expired, or it was judged against another
+            champion.
     """
     model, remote = config.register_.model_name, config.register_.ledger_remote
     registry = open_registry(config)  # before the ledger changes: without a registry the alias could not be updated
@@ -70,14 +72,12 @@ def promote(
         return champion
     serving = champion.version if champion else None
     _require_expected(model, serving, expected_champion, "See `strop history`, then judge again: strop run --rejudge")
-    entry = judgement_of(entries, version)
-    if entry is None:
-        raise RegistryError(f"{model} v{version} was never judged by the gate", fix="See: strop history")
+    entry = require_verdict(model, entries, version)
     if retirement := retired_versions(entries).get(version):
         what = f"the files of {model} v{version} were removed by retention ({retirement.approval})"
         raise RegistryError(what, fix="Train a new candidate: strop run")
     if not force:
-        _require_fair(model, entry, serving)
+        require_promotable(config, entries, version)
     if force and not why.strip():
         raise RegistryError("a promotion against the gate needs a reason, which is recorded", fix="Add: --why REASON")
     registry.require_writable(version)
@@ -115,7 +115,8 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
 
 
 def reconcile(config: PipelineConfig) -> int | None:
-    """Sets the alias `champion` to the champion in the ledger and returns that version (None: nothing serves).
+    """Sets the alias `champion` to the champion in the ledger and returns that version (None: nothing serves). Rejections that the
+    registry lacks are written, too.
 
     The ledger is read again after the alias is set, until both agree: a concurrent promotion is not undone. Processes of
     this machine wait for each other. If it was killed, the next call completes it.
@@ -131,6 +132,7 @@ def reconcile(config: PipelineConfig) -> int | None:
         for _ in range(ATTEMPTS):
             chain = read_verified(model)
             champion = _champion(chain)
+            _mirror_rejections(registry, chain)
             _set_alias(registry, champion, [node.entry for node in chain])
             # another machine may have appended, and set the alias before this one did
             follow_if_possible(model, config.register_.ledger_remote)
@@ -168,6 +170,20 @@ def _set_alias(registry: Registry, champion: ChainNode | None, entries: list[Ent
         registry.set_version_tags(version, {PROMOTED_TAG: champion.entry.approval, LEDGER_TAG: champion.commit})
 
 
+def _mirror_rejections(registry: Registry, chain: list[ChainNode]) -> None:
+    """A rejected version is not the challenger, and has the rejection in its tags, in its model card and on its page."""
+    newest = {node.entry.version: node for node in chain if node.entry.kind != "judged"}
+    rejected = {version: node for version, node in newest.items() if node.entry.kind == "rejected"}
+    for version in registry.versions() if rejected else []:
+        node = rejected.get(version.version)
+        if node is None or version.tags.get(LEDGER_TAG) == node.commit:
+            continue
+        if registry.alias("challenger") == version.version:
+            registry.remove_alias("challenger")
+        record_approvals(registry, version, approvals_of([node.entry for node in chain], version.version))
+        registry.set_version_tags(version.version, {PROMOTED_TAG: node.entry.approval, LEDGER_TAG: node.commit})
+
+
 def _champion(chain: list[ChainNode]) -> ChainNode | None:
     """The newest entry that put the present champion into service."""
     champion = champion_of([node.entry for node in chain])
@@ -180,20 +196,4 @@ def _require_expected(model: str, serving: int | None, expected: int | None, fix
             f"{version_label(serving)} serves, not {version_label(expected)}: another process was first",
             where=model,
             fix=fix,
-        )
-
-
-def _require_fair(model: str, entry: Entry, serving: int | None) -> None:
-    """Requires that the version passed the gate, against the model that serves now."""
-    if not entry.passed:
-        raise RegistryError(
-            f"{model} v{entry.version} did not pass the gate: {entry.gate} ({entry.why})",
-            fix=f"See the reason: strop history. To promote it anyway: strop promote {entry.version} --force --why REASON",
-        )
-    receipt = version_receipt(model, entry.version)
-    against = receipt["verdict"].get("champion_version") if receipt else serving
-    if against != serving:
-        raise RegistryError(
-            f"{model} v{entry.version} was judged against {version_label(against)}, but {version_label(serving)} serves",
-            fix=f"Judge it again: strop run --rejudge; or strop promote {entry.version} --force --why REASON",
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.model_store.ledger import Entry, champion_of, champion_version, is_mirrored, read_ledger
+from tasks.model_store.ledger_entries import decision_of
 from tasks.runtime.files import content_digest, read_object
 from tasks.vcs import dvc_outputs
 
@@ -32,7 +33,7 @@ def pending(config: PipelineConfig | None = None) -> bool:
     entry = _entry_of(entries, verdict)
     if entry is None:
         return True
-    return entry.passed and config.promote.automatic and _may_still_be_promoted(entry, entries, verdict)
+    return entry.passed and config.promote.approval == "none" and _may_still_be_promoted(entry, entries, verdict)
 
 
 def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:
@@ -42,5 +43,4 @@ def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:
 
 def _may_still_be_promoted(entry: Entry, entries: list[Entry], verdict: dict[str, Any]) -> bool:
     """Not if it was promoted or rejected before, nor if another champion serves than the one it was judged against."""
-    was_decided = any(e.kind != "judged" and e.version == entry.version for e in entries)
-    return not was_decided and champion_version(entries) == verdict.get("champion_version")
+    return decision_of(entries, entry.version) is None and champion_version(entries) == verdict.get("champion_version")

@@ -29,7 +29,7 @@ JUDGED_TAG = "strop.judged"
 LEDGER_TAG = "strop.ledger"
 """The commit of the newest ledger entry that put the version into service, or rejected or retired it."""
 PROMOTED_TAG = "strop.promoted"
-"""Who put the version into service, when, and why: as in that entry, for readers of the registry."""
+"""Who put the version into service, or rejected it, when, and why: as in that entry, for readers of the registry."""
 RETIRED_TAG = "strop.retired"
 """Who retired the version, when, and why: `strop gc` removes the files of its model."""
 ANCHORS = (JUDGED_TAG, LEDGER_TAG)

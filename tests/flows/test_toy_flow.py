@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.planting import SECRETS, leaks, planted, searched, web  # noqa: F401  (fixtures)
-from support.processes import wait_for
 from support.toyflow import collect, command, environment, facts, flow_runs, make_toy_flow, prefect_home, strop
 
 pytestmark = pytest.mark.usefixtures("warm")
@@ -72,43 +70,23 @@ def assert_reported(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_without_automatic_promotion_it_waits_for_a_person(tmp_path: Path) -> None:
+def test_with_approval_required_it_waits_for_a_person(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
-    _set(root, promote={"automatic": False})
+    _set(root, promote={"approval": "required"})
     waiting = facts(root, "run")
     assert (waiting["kind"], waiting["version"], waiting["champion"]) == ("waiting", 1, None)
-    assert facts(root, "status")["waiting"] == [1]
+    assert [each["version"] for each in facts(root, "status")["waiting"]] == [1]
     assert "Nothing is new" in strop(root, "run")
-    _approve_on_prefects_page(root, version=1, why="looks good")
-    assert facts(root, "promote", "1")["why"] == "looks good"  # it is champion already: said again, it is done once
+    approved = facts(root, "approve", "1", "--why", "looks good")
+    assert (approved["state"], approved["flow_run"]) == ("Promoted", None)
+    assert "Promoted" in [run["state_name"] for run in flow_runs()]
+    assert facts(root, "promote", "1")["why"] == "looks good", "it is champion already"
+    strop(root, "approve", "1", "--why", "looks better", exit_code=1)
     status = facts(root, "status")
     assert (status["champion"], status["is_anything_new"]) == (1, False)
     strop(root, "rollback", exit_code=1)
     audited = facts(root, "audit", "1")
     assert audited["ok"] is True
-
-
-def _approve_on_prefects_page(root: Path, version: int, why: str) -> None:
-    """Runs the promotion flow, which pauses, and resumes it with an answer as the page would."""
-    code = f"from flows.promote import promote; promote(version={version})"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, env=environment(), stderr=subprocess.PIPE, text=True
-    )
-    answer = f"{{'approve': True, 'why': {why!r}}}"
-    resume = (
-        "import json, sys; from uuid import UUID; from prefect.flow_runs import resume_flow_run;"
-        f"resume_flow_run(UUID(sys.argv[1]), run_input={answer})"
-    )
-    paused: list[str] = []
-
-    def is_paused() -> bool:
-        paused[:] = [run["id"] for run in flow_runs() if run["state_type"] == "PAUSED"]
-        return bool(paused)
-
-    wait_for(is_paused, 90, "the question of the gate")
-    subprocess.run([sys.executable, "-c", resume, paused[0]], env=environment(), check=True)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
 
 
 def test_a_failed_stage_ends_the_run_in_one_line_and_the_next_run_continues(tmp_path: Path) -> None:

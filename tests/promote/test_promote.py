@@ -23,6 +23,8 @@ from tasks.errors import RegistryError, StropError
 from tasks.model_store.approvals import CARD, with_approvals
 from tasks.model_store.ledger import LedgerMoved, champion_of, read_ledger
 from tasks.promote import stage
+from tasks.promote.approval import approve
+from tasks.promote.candidates import waiting_candidates
 from tasks.promote.stage import promote, reconcile, rollback
 from tasks.register.pending import pending
 from tasks.state.round import read_round
@@ -158,14 +160,14 @@ def test_of_twenty_racing_promoters_one_wins_and_there_is_a_champion_at_every_mo
 def test_a_promoter_who_read_the_ledger_before_another_wrote_is_refused(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = stage._require_fair
+    real = stage.require_promotable
 
     def meanwhile(*arguments: Any) -> None:
-        monkeypatch.setattr(stage, "_require_fair", real)
+        monkeypatch.setattr(stage, "require_promotable", real)
         promote(load_config(), 2, why="the other", expected_champion=1)
         real(*arguments)
 
-    monkeypatch.setattr(stage, "_require_fair", meanwhile)
+    monkeypatch.setattr(stage, "require_promotable", meanwhile)
     with pytest.raises(LedgerMoved):
         promote(load_config(), 2, why="mine", expected_champion=1)
     assert kinds().count(("promoted", 2)) == 1
@@ -185,6 +187,12 @@ def test_a_verdict_against_another_champion_does_not_promote(world: Path) -> Non
     with pytest.raises(RegistryError, match="v3 was judged against v1, but v2 serves"):
         promote(load_config(), 3, why="passed", expected_champion=2)
     assert not pending(load_config()), "it can never be promoted on that verdict"
+    with pytest.raises(RegistryError, match="v3 was judged against v1, but v2 serves"):
+        approve(load_config(), 3, why="fine")
+    assert waiting_candidates(load_config(), read_ledger("tiny")) == []
+    rollback(load_config(), why="complaints", expected_champion=2)
+    assert [each.version for each in waiting_candidates(load_config(), read_ledger("tiny"))] == [3]
+    promote(load_config(), 2, why="no complaints", expected_champion=1)
     promote(load_config(), 3, why="we know better", expected_champion=2, force=True)
     assert serving(load_config()) == (3, 3)
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("warm")
 def test_pending_ends_when_the_candidate_is_registered_and_promoted(judged: Path) -> None:
     assert pending(load_config())
     stage.run(load_config())
-    assert pending(load_config()), "it passed, and promotion is automatic"
+    assert pending(load_config()), "it passed, and nobody has to approve it"
     promote(load_config(), 1, why="passed", expected_champion=None)
     assert not pending(load_config())
     (paths.CACHE / "mirrored.json").unlink()
@@ -29,7 +29,7 @@ def test_pending_ends_when_the_candidate_is_registered_and_promoted(judged: Path
 
 
 def test_pending_leaves_a_waiting_candidate_to_people(judged: Path) -> None:
-    set_params(seed=1, promote={"automatic": False})
+    set_params(seed=1, promote={"approval": "required"})
     stage.run(load_config())
     assert not pending(load_config())
 

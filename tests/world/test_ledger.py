@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from support.project import REPOSITORY
 from support.toyworld import git as user
 
-from flows.report.status import waiting_versions
 from tasks.errors import GitError
 from tasks.model_store.ledger import (
     Entry,
@@ -30,7 +29,7 @@ from tasks.model_store.ledger import (
     judgement_of,
     read_ledger,
 )
-from tasks.model_store.ledger_entries import rejected_versions
+from tasks.model_store.ledger_entries import decision_of, rejected_versions
 from tasks.state.alpha_spending import next_share, restored
 from tasks.state.round import Round
 from tasks.vcs import git
@@ -152,8 +151,8 @@ def test_a_rejection_leaves_the_champion_and_the_looks_and_ends_the_challenge(re
     assert budget_of(entries) == budget_of(judged)
     assert aliases_of(judged) == {"champion": 1, "challenger": 2}
     assert aliases_of(entries) == {"champion": 1, "challenger": None}
-    assert waiting_versions(judged) == [2]
-    assert waiting_versions(entries) == []
+    assert decision_of(judged, 2) is None
+    assert decision_of(entries, 2) == entries[-1]
     user("tag", "-d", "tiny@v2")  # nobody needs the tag of a rejected version
     assert read_ledger("tiny") == entries
     assert rejected_versions([*entries, entry("promoted", 2)]) == set()  # a person changed their mind

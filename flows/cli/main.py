@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.cli import (
+    audit,
     build,
     chat,
     check,
@@ -71,7 +72,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         inspect.history,
         compare.compare,
         explain.explain,
-        inspect.audit,
+        audit.audit,
         inspect.config,
         inspect.doctor,
     ),

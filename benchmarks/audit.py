@@ -2,6 +2,7 @@
 
     hashing    MB/s of the deep walk for files in the page cache: `sha256` (raw batches, base, weights) and `md5` (DVC's other
                outputs), with a thread a core and with one
+    names      rows/s of the second check of the deep walk: the names of raw batches, from their records of about 600 bytes
     walks      seconds of `strop audit VERSION` in PROJECT, process start included: quick, and --deep; and of `import mlflow` alone,
                which the audit does without
 
@@ -25,6 +26,7 @@ sys.path[:0] = [str(REPOSITORY)]
 
 FILES, FILE_BYTES = 4, 256 << 20
 RUNS = 5
+ROWS = 100_000
 COMMAND = "import sys; sys.path[0] = {root!r}; from flows.cli.main import main; sys.exit(main())"
 
 
@@ -32,6 +34,7 @@ def main(project: str | None = None, version: str = "1") -> None:
     quieten()
     with tempfile.TemporaryDirectory() as folder:
         measure_hashing(Path(folder))
+        measure_names(Path(folder))
     if project:
         measure_walks(Path(project), version)
 
@@ -55,6 +58,29 @@ def measure_hashing(folder: Path) -> None:
             f"{algorithm:<7} {os.cpu_count()} threads {size / statistics.median(threads):6.0f} MB/s   "
             f"one thread {size / statistics.median(one):6.0f} MB/s   (median of {RUNS}, {size:.0f} MB)"
         )
+
+
+def measure_names(folder: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tasks.audit.digests import Digests
+    from tasks.audit.file_checks import is_intact_batch
+    from tasks.records.raw_batch import batch_id_of, identified
+    from tasks.runtime.files import file_digest
+
+    stored = [identified({"instruction": f"Question {number}?", "output": f"{number} " * 90}) for number in range(ROWS)]
+    digests = [digest for _, digest in stored]
+    columns = {"digest": digests, "record": [text for text, _ in stored], "raw": [None] * ROWS, "error": [None] * ROWS}
+    path = folder / "batch.parquet"
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    batch = {"source": "s", "batch": batch_id_of("s", digests), "ordinal": 1, "rows": ROWS, "sha256": file_digest(path)}
+    times = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        assert is_intact_batch(path, batch, None, Digests(reads_all=True))
+        times.append(time.perf_counter() - start)
+    print(f"names   {ROWS / statistics.median(times):,.0f} rows/s   (median of {RUNS}, {ROWS:,} rows)")
 
 
 def measure_walks(project: Path, version: str) -> None:

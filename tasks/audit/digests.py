@@ -43,6 +43,8 @@ class Digests:
     """Bytes that were read."""
     seconds: float = 0.0
     """The time of `read_ahead`."""
+    batches: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """(sha256, name) of a raw batch → whether its records give it its name: working tree and cache have equal copies."""
     _known: dict[tuple[int, int, Algorithm], tuple[State, str]] = field(default_factory=dict)
     """(device, inode, algorithm) → the file's state and digest, in this walk."""
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -15,9 +15,15 @@ from tasks.vcs.dvc_outputs import StoredFile
 
 def is_intact_batch(path: Path, batch: dict[str, Any], erasure: Erasure | None, digests: Digests) -> bool:
     """Whether a batch file has the bytes of the manifest, and, in a deep walk, records whose digests give the batch its name."""
-    if digests.sha256(path) != (erasure.new_sha256 if erasure else batch["sha256"]):
+    digest = digests.sha256(path)
+    if digest != (erasure.new_sha256 if erasure else batch["sha256"]):
         return False
-    return not digests.reads_all or _has_named_records(path, batch)
+    if not digests.reads_all:
+        return True
+    key = digest, str(batch["batch"])
+    if key not in digests.batches:
+        digests.batches[key] = _has_named_records(path, batch)
+    return digests.batches[key]
 
 
 def _has_named_records(path: Path, batch: dict[str, Any]) -> bool:

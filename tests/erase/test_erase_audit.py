@@ -21,8 +21,6 @@ from tasks.vcs import dvc_outputs
 
 pytestmark = pytest.mark.usefixtures("warm")
 
-DEEP = Digests(reads_all=True)
-
 
 def test_an_audit_reports_lawfully_erased(world: Path) -> None:
     commit = git("rev-parse", "HEAD~1").strip()
@@ -33,7 +31,9 @@ def test_an_audit_reports_lawfully_erased(world: Path) -> None:
     assert "asked to by the person" in erasure_note(files)
     changed = [file for file in files if file.erasure]
     assert len(changed) == 1
-    assert is_intact_batch(changed[0].path, then[Path(changed[0].relpath).stem].__dict__, changed[0].erasure, DEEP)
+    assert is_intact_batch(
+        changed[0].path, then[Path(changed[0].relpath).stem].__dict__, changed[0].erasure, Digests(reads_all=True)
+    )
     assert erasure_note(dvc_outputs.stored_files("HEAD", paths.CURATED)) == "", "no text of theirs stood there"
 
 
@@ -51,7 +51,9 @@ def test_an_empty_record_without_an_erasure_is_damage(world: Path) -> None:
         table = table.set_column(table.schema.get_field_index(name), name, column)
     batch.path.unlink()
     pq.write_table(table, batch.path)
-    assert not is_intact_batch(batch.path, asdict(replace(batch, sha256=file_digest(batch.path))), None, DEEP)
+    assert not is_intact_batch(
+        batch.path, asdict(replace(batch, sha256=file_digest(batch.path))), None, Digests(reads_all=True)
+    )
 
 
 def test_an_old_version_can_still_be_read_except_for_the_erased_rows(world: Path, monkeypatch: Any) -> None:

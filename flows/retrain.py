@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.change_check import is_nothing_new, nothing_new
+from flows.lineage_events import reported_run
 from flows.preflight.run import load_ready_config, require_ready
 from flows.runtime.snapshot import on_a_snapshot
 from flows.steps import (
@@ -42,7 +43,7 @@ def retrain(project: str = ".", rejudge: bool = False) -> State:
         require_ready()
         record_plugins()
         begin_input_folders()
-        with on_a_snapshot() as config:
+        with on_a_snapshot() as config, reported_run(config):
             ingest(config, rejudge)
             reproduce("validate")
             reproduce("curate")

@@ -16,6 +16,7 @@ from prefect.states import Completed
 
 from flows import promotion_decision
 from flows import return_to_champion as settling
+from flows.lineage_events import dataset_versions, reported_stage
 from flows.outcome import STATE_NAMES, Outcome
 from flows.report.markdown import as_markdown, score_rows
 from flows.report.summary import read_summary
@@ -86,7 +87,9 @@ def ingest(config: PipelineConfig, rejudge: bool) -> None:
         open_round(config, rejudge)
         hand_over()
 
-    run_interruptibly(work)
+    with reported_stage("ingest") as stage:
+        run_interruptibly(work)
+        stage.outputs = dataset_versions(paths.RAW)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")
@@ -99,10 +102,13 @@ def reproduce_and_hand_over(stage: str) -> bool:
     from tasks.vcs.dvc_pipeline import reproduce
     from tasks.workspace.run_folder import hand_over
 
-    try:
-        return reproduce(stage)
-    finally:
-        hand_over(stage)
+    with reported_stage(stage) as lineage:
+        try:
+            has_run = reproduce(stage)
+        finally:
+            hand_over(stage)
+        lineage.is_cached = not has_run
+        return has_run
 
 
 @task(cache_policy=NO_CACHE)
@@ -146,7 +152,11 @@ def return_to_champion(config: PipelineConfig) -> Outcome | None:
 def register(config: PipelineConfig) -> Any:
     from tasks.register.stage import run
 
-    return run_interruptibly(lambda: run(config))
+    with reported_stage("register") as lineage:
+        registered = run_interruptibly(lambda: run(config))
+        lineage.inputs = dataset_versions(paths.MODEL, paths.METRICS, paths.VERDICT)
+        lineage.outputs = {config.register_.model_name: str(registered.version)}
+        return registered
 
 
 @task(**WITH_RETRIES)

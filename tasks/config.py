@@ -24,9 +24,11 @@ from tasks.evaluate.settings import EvaluateSettings
 from tasks.finetune.settings import FinetuneSettings
 from tasks.gate.settings import GateSettings
 from tasks.ingest.settings import IngestSettings
+from tasks.lineage.settings import LineageSettings
 from tasks.promote.settings import PromoteSettings
 from tasks.register.settings import RegisterSettings
 from tasks.render.settings import RenderSettings
+from tasks.retention.settings import RetentionSettings
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.files import why_unreadable
@@ -72,6 +74,10 @@ class PipelineConfig(Settings):
     """The registry."""
     promote: PromoteSettings
     """Who promotes."""
+    lineage: LineageSettings = LineageSettings()
+    """Where runs are reported."""
+    retention: RetentionSettings = RetentionSettings()
+    """What `strop gc` removes."""
 
 
 def load_config(path: Path = paths.PARAMS) -> PipelineConfig:

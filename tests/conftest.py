@@ -51,7 +51,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 WHOLE = {"make_project", "project", "strop", "tiny_bert", "tiny_gpt2", "tiny_llama", "tmp_path_factory", "warm"}
 """Fixtures of tests that make a project, a model or a server: `make check` leaves them out."""
-OF_PROJECTS = {"audit", "base", "build", "erase", "finetune", "flows", "inference", "promote", "register", "world"}
+OF_PROJECTS = {
+    "audit",
+    "base",
+    "build",
+    "erase",
+    "finetune",
+    "flows",
+    "inference",
+    "promote",
+    "register",
+    "retention",
+    "world",
+}
 """Folders with hardly a test that makes none of these. `make check` does not import them, which takes seconds."""
 THOROUGH = {
     *("test_agrees_with_great_expectations", "test_benchmarks", "test_bounded_jinja", "test_gate_statistics"),

@@ -54,6 +54,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "receipt": ("path", "data/reports/receipt.json"),
     "plugin": ("heading", "docs/extend.md"),
     "ledger": ("heading", "docs/decisions/0003-ledger-in-git.md"),
+    "retired (version)": ("heading", "docs/decisions/0033-retention.md"),
     "snapshot commit": ("file", "tasks/workspace/snapshot_commit.py"),
 }
 """Term → the heading of a page, setting, path or name in the code that uses it."""

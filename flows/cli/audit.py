@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from tasks.audit.subject import Link
     from tasks.config import PipelineConfig
 
-MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "differs": ("DIFFERS", "bold red")}
+MARKS = {
+    "ok": ("ok", "green"),
+    "unrecorded": ("NOT RECORDED", "yellow"),
+    "removed": ("REMOVED", "yellow"),
+    "differs": ("DIFFERS", "bold red"),
+}
 """Text and style for the state of an audit link."""
 
 

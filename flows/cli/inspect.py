@@ -96,7 +96,7 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
     names = ("version", "what", "when (UTC)", "served until", "gate", "dataset", "weights", "who")
     columns = (Column(name, overflow="ellipsis", no_wrap=True) for name in names)
     table = table_of(*columns, Column("why", overflow="fold"))
-    styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "judged": ""}
+    styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "retired": "dim", "judged": ""}
     for entry, until in zip(entries, served_until(entries), strict=True):
         serves = " ●" if entry.version == champion and entry.enters_service else ""
         gate = f"[{GATE_STYLES.get(entry.gate, 'red')}]{entry.gate}[/]"

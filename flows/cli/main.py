@@ -23,6 +23,7 @@ import typer
 
 from flows.cli import (
     audit,
+    bom,
     build,
     chat,
     check,
@@ -31,6 +32,7 @@ from flows.cli import (
     data,
     data_changes,
     explain,
+    gc,
     inspect,
     judge,
     promote,
@@ -73,10 +75,11 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         compare.compare,
         explain.explain,
         audit.audit,
+        bom.bom,
         inspect.config,
         inspect.doctor,
     ),
-    "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback),
+    "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback, gc.gc),
 }
 """Panel of `strop --help` → its commands, each a function whose name is the command; it returns an exit code, or None for 0."""
 GROUPS = {

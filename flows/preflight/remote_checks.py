@@ -68,6 +68,14 @@ def remote(project: Project) -> Iterator[Problem]:
         yield from problems_in(require_remote, severity="warning")
 
 
+def ledger_remote(project: Project) -> Iterator[Problem]:
+    """The git remote that shares the ledger can be read and pushed to."""
+    from tasks.vcs.git_remote import require_writable
+
+    if name := project.config.register_.ledger_remote:
+        yield from problems_in(partial(require_writable, name), project.where("register", "ledger_remote"))
+
+
 def base(project: Project) -> Iterator[Problem]:
     """The base model exists, and its files are the pinned ones."""
     if project.base is None:

@@ -44,6 +44,7 @@ CHECKS = (
     Check(remote_checks.sources, needs=("ingest",), runs="thread"),
     Check(remote_checks.registry, needs=("register",), runs="thread"),
     Check(remote_checks.remote, needs=("dvc", "register"), runs="thread"),
+    Check(remote_checks.ledger_remote, needs=("git", "register"), runs="thread"),
     Check(remote_checks.base, needs=("base",), runs="thread"),
     Check(remote_checks.encoder, needs=("evaluate",), runs="thread"),
     Check(remote_checks.champion, needs=("ledger", "register", "finetune"), runs="thread"),

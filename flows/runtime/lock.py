@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +35,21 @@ def one_schedule() -> contextlib.AbstractContextManager[None]:
     return _locked("schedule", what="a schedule is being served", fix="A project can have one: stop it first")
 
 
+@contextlib.contextmanager
+def no_run_in(worktrees: Iterable[Path]) -> Iterator[None]:
+    """Held while no run may work in this project or another worktree of its repository.
+
+    Raises:
+        Busy: one of them has a run in progress.
+    """
+    with contextlib.ExitStack() as stack:
+        for root in worktrees:
+            if root.resolve() == Path.cwd().resolve() or (root / paths.CACHE).is_dir():
+                lock = _locked("run", what="a run is in progress", fix="Wait for it to end, or stop it", root=root)
+                stack.enter_context(lock)
+        yield
+
+
 def is_running() -> bool:
     """Whether a run is in progress in any process."""
     from filelock import FileLock, Timeout
@@ -50,13 +65,15 @@ def is_running() -> bool:
 
 
 @contextlib.contextmanager
-def _locked(name: str, *, what: str, fix: str) -> Iterator[None]:
+def _locked(name: str, *, what: str, fix: str, root: Path | None = None) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
-    holder_file = paths.LOCKS / f"{name}.json"
+    root = root or Path.cwd()
+    folder = root / paths.LOCKS
+    folder.mkdir(parents=True, exist_ok=True)
+    holder_file = folder / f"{name}.json"
     # absolute, because singleton locks are identified by path, and one process may serve several projects
-    lock = FileLock((paths.LOCKS / f"{name}.lock").absolute(), is_singleton=True)
+    lock = FileLock((folder / f"{name}.lock").absolute(), is_singleton=True)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
@@ -64,7 +81,7 @@ def _locked(name: str, *, what: str, fix: str) -> Iterator[None]:
         with contextlib.suppress(OSError, ValueError, KeyError):
             entry = json.loads(holder_file.read_text())
             holder = f" (process {entry['pid']}, since {entry['since']})"
-        raise Busy(f"{what} already{holder}", where=str(Path.cwd()), fix=fix) from error
+        raise Busy(f"{what} already{holder}", where=str(root), fix=fix) from error
     try:
         with contextlib.suppress(OSError):  # the holder is only information
             since = datetime.now(UTC).isoformat(timespec="seconds")

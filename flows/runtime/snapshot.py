@@ -28,6 +28,8 @@ ONLY_IN_STAGES = frozenset(
     {
         *(Path(f"tasks/base/{name}.py") for name in ("heads", "load", "precision")),
         Path("flows/preflight/training_checks.py"),
+        Path("tasks/inference/faults.py"),
+        Path("tasks/register/reload_check.py"),
         Path("tasks/evaluate/judge/local.py"),
     }
 )

@@ -14,6 +14,7 @@ from tasks.audit.ledger import check_alias, check_ledger
 from tasks.audit.made import check_metrics, check_model_files, check_other_outputs, check_predictions, check_training
 from tasks.audit.registered import check_registry_files, check_run
 from tasks.audit.report import check_report
+from tasks.audit.retired import REMOVED_LINKS, check_removed, is_retired_version
 from tasks.audit.stages import check_stages
 from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of, verify_base
@@ -225,8 +226,9 @@ def check_all(subject: Subject, names: tuple[str, ...] | None = None) -> Iterato
     Args:
         names: only these links.
     """
-    for name, check in LINKS.items():
-        if names is not None and name not in names:
+    is_retired = is_retired_version(subject)
+    for name, check in {**LINKS, "files": check_removed}.items():
+        if name in (REMOVED_LINKS if is_retired else ("files",)) or (names is not None and name not in names):
             continue
         try:
             yield check(subject)

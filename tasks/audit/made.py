@@ -8,7 +8,11 @@ from pathlib import Path
 from tasks import paths
 from tasks.audit.file_checks import erasure_note, file_problems, tree_problems
 from tasks.audit.subject import Link, Subject, link
+from tasks.dataset.rendered import TEMPLATES
+from tasks.model_store.template_digests import template_digests
+from tasks.runtime.files import content_digest, read_object
 from tasks.runtime.plurals import count_of
+from tasks.vcs.dvc_outputs import StoredFile
 
 CHECKED_SEPARATELY = (
     paths.RAW,
@@ -28,7 +32,35 @@ def check_model_files(subject: Subject) -> Link:
     recorded = subject.hashes[paths.MODEL.as_posix()]
     weights = {file.relpath for file in files if file.relpath.endswith(".safetensors")}
     problems = tree_problems(files, recorded, paths.MODEL, subject.digests, but=weights, by=str(paths.DVC_LOCK))
+    problems += _of_receipt(subject, {file.relpath: file for file in files})
     return link("model files", problems, f"{count_of(len(files), 'file')} in DVC, {recorded[:12]}")
+
+
+def _of_receipt(subject: Subject, files: dict[str, StoredFile]) -> list[str]:
+    """The digests of files and templates in the receipt must be those in DVC. Receipts from before have neither.
+
+    The weights are not read again: their digests in the receipt must give its digest of the weights, which has a link of its own.
+    """
+    recorded, problems = subject.receipt.get("files"), []
+    if recorded is not None:
+        weights = [[name, digest] for name, digest in sorted(recorded.items()) if _is_weights(name)]
+        problems += (
+            ["its weights in the receipt are others"] if content_digest(weights) != subject.receipt["weights"] else []
+        )
+        others = {name: digest for name, digest in recorded.items() if not _is_weights(name)}
+        stored = {name: subject.digests.sha256(files[name].path) for name in others if name in files}
+        problems += [
+            f"{paths.MODEL / name} is not the receipt's" for name in others if stored.get(name) != others[name]
+        ]
+    if (digests := subject.receipt.get("templates")) is not None:
+        file = files.get(TEMPLATES.name)
+        if template_digests(read_object(file.path) if file else {}) != digests:
+            problems.append(f"the templates in {paths.MODEL / TEMPLATES.name} are not the receipt's")
+    return problems
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith(".safetensors") and "/" not in name
 
 
 def check_training(subject: Subject) -> Link:

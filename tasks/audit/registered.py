@@ -12,6 +12,7 @@ from tasks import paths
 from tasks.audit.mlmodel import MLMODEL, mlmodel_problems
 from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of
+from tasks.model_store.approvals import approvals_of, with_approvals
 from tasks.model_store.logged_files import (
     LOGGED,
     changed_files,
@@ -35,6 +36,7 @@ from tasks.tracking.tags import (
     facts_of,
     version_tags,
 )
+from tasks.tracking.version_links import with_addresses
 
 
 def check_registry_files(subject: Subject) -> Link:
@@ -85,6 +87,7 @@ def check_run(subject: Subject) -> Link:
     run = subject.registry.run_data(run_id)
     problems = [*_tags(subject, run), *_values(subject, run), *_curves(subject, run)]
     problems += ["everything was deleted"] if run.is_deleted else []
+    problems += _description(subject)
     files = subject.run_files
     expected = {paths.RECEIPT: receipt, paths.VERDICT: receipt["verdict"], paths.METRICS: receipt["metrics"]}
     for path, content in expected.items():
@@ -110,6 +113,20 @@ def _tags(subject: Subject, run: RunData) -> Iterator[str]:
         yield f"dataset {receipt['dataset']} is not"
 
 
+def _description(subject: Subject) -> list[str]:
+    """The version's description must be the page in its commit, with approvals of the ledger. Versions from before it was recorded
+    are not compared."""
+    page, version = subject.blob(paths.VERSION_PAGE), subject.version
+    if page is None:
+        return []
+    expected = with_addresses(page.decode("utf-8"), subject.registry.experiment_id, version.run_id)
+    approvals = approvals_of((node.entry for node in subject.chain), version.version)
+    # a promotion that was killed, or refused by the registry, is in the ledger and not yet on the page
+    pages = {expected, *(with_approvals(expected, approvals[: n + 1]) for n in range(len(approvals)))}
+    problem = f"the description of the version is not {paths.VERSION_PAGE} (strop registry rebuild restores it)"
+    return [problem] if version.description not in pages else []
+
+
 def _values(subject: Subject, run: RunData) -> Iterator[str]:
     receipt, run_id = subject.receipt, subject.version.run_id
     for key, value in params_of(receipt).items():
@@ -129,6 +146,8 @@ def _values(subject: Subject, run: RunData) -> Iterator[str]:
 
 
 def _curves(subject: Subject, run: RunData) -> Iterator[str]:
+    if subject.retirement:
+        return  # they were among the files of its model
     stored = next((file for file in subject.stored(paths.MODEL) if file.relpath == "curves.jsonl"), None)
     points = read_points(stored.path) if stored else []
     for name in sorted({point.name for point in points}):

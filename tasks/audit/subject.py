@@ -11,7 +11,7 @@ from tasks import paths
 from tasks.audit.digests import Digests
 from tasks.errors import AuditError, VersioningError
 from tasks.model_store.ledger_chain import ChainNode, Refs, read_chain, read_refs
-from tasks.model_store.ledger_entries import Entry, judgement_of
+from tasks.model_store.ledger_entries import Entry, judgement_of, retired_versions
 from tasks.vcs import dvc_outputs
 from tasks.vcs.dvc_files import parse_yaml
 from tasks.vcs.dvc_outputs import StoredFile
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tasks.tracking.model_versions import Version
     from tasks.tracking.readable import ReadableRegistry
 
-State = Literal["ok", "unrecorded", "differs"]
+State = Literal["ok", "unrecorded", "removed", "differs"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,14 @@ class Link:
     """The verified values, or the differences by file."""
     unrecorded: bool = False
     """The version was registered before this was recorded; everything that can be compared is as expected."""
+    removed: bool = False
+    """Retention removed the files; the ledger has who, when and why."""
 
     @property
     def state(self) -> State:
-        return "differs" if not self.ok else "unrecorded" if self.unrecorded else "ok"
+        if not self.ok:
+            return "differs"
+        return "removed" if self.removed else "unrecorded" if self.unrecorded else "ok"
 
 
 def link(name: str, problems: list[str], summary: str, unrecorded: bool = False) -> Link:
@@ -70,6 +74,11 @@ class Subject:
     def entry(self) -> Entry | None:
         """The entry with the verdict on the version."""
         return judgement_of([node.entry for node in self.chain], self.version.version)
+
+    @property
+    def retirement(self) -> Entry | None:
+        """The entry that retired the version; its files were then removed."""
+        return retired_versions([node.entry for node in self.chain]).get(self.version.version)
 
     @cached_property
     def tree(self) -> dict[str, TreeFile]:

@@ -77,11 +77,15 @@ class EmbeddedEngine:
 
     def generate_tokens(self, prompt: Sequence[int], max_new_tokens: int) -> list[int]:
         """The tokens of the answer of `generate` to one prompt, with its end token."""
+        return self.tokens_of([prompt], max_new_tokens)[0]
+
+    def tokens_of(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        """The tokens of each answer of `generate`, with its end token."""
         answers: dict[int, list[int]] = {}
-        ends = end_token_ids(self.model, self.tokenizer)
-        with self._one_thread(), self.decoding([prompt], max_new_tokens, ends) as decode:
-            decode_rows(decode, [0], 1, answers.__setitem__)
-        return answers[0]
+        ends, processes = end_token_ids(self.model, self.tokenizer), self._processes(len(prompts))
+        with self._one_thread(), self.decoding(prompts, max_new_tokens, ends) as decode:
+            decode_rows(decode, longest_first(prompts), processes, answers.__setitem__)
+        return [answers[index] for index in range(len(prompts))]
 
     def _processes(self, rows: int) -> int:
         if self.model.device.type != "cpu":
@@ -148,14 +152,18 @@ def answers_of(
         decode_all: decodes the rows of `order`, longest first, and calls `emit` with the index and the tokens of each.
     """
     read, answers = answer_reader(tokenizer), dict[int, Answer]()
-    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), tuple(prompts[index]), index))
 
     def emit(index: int, tokens: list[int]) -> None:
         answers[index] = Answer(read(tokens), is_cut=set(ends).isdisjoint(tokens))
         on_answers({index: answers[index]})
 
-    decode_all(order=order, emit=emit)
+    decode_all(order=longest_first(prompts), emit=emit)
     return [answers[index] for index in range(len(prompts))]
+
+
+def longest_first(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The indices of the prompts, in the order in which they are decoded."""
+    return sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), tuple(prompts[index]), index))
 
 
 def describe_embedded() -> dict[str, Any]:

@@ -30,7 +30,7 @@ _BLOCK = re.compile(rf"\n*{re.escape(BEGIN)}.*?{re.escape(END)}\n*", re.DOTALL)
 
 def approvals_of(entries: Iterable[Entry], version: int) -> list[str]:
     """Each promotion of a version, and each rollback to it, in words, oldest first."""
-    return [entry.approval for entry in entries if entry.version == version and entry.kind != "judged"]
+    return [entry.approval for entry in entries if entry.version == version and entry.kind not in ("judged", "retired")]
 
 
 def with_approvals(text: str, approvals: Sequence[str]) -> str:

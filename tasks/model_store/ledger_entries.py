@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from tasks.state.alpha_spending import next_share, restored
 
-Kind = Literal["judged", "promoted", "rolled_back", "rejected"]
+Kind = Literal["judged", "promoted", "rolled_back", "rejected", "retired"]
 INTO_SERVICE: frozenset[Kind] = frozenset({"promoted", "rolled_back"})
 """The kinds of entries that put their version into service."""
 ROUNDING = 1e-9
@@ -52,8 +52,8 @@ class Entry:
 
     @property
     def approval(self) -> str:
-        """Of a promotion, rollback or rejection: who decided it, when, and why. It is about exactly these weights and this verdict:
-        their digests are in the entry, and must be those of the verdict's entry (ledger_rules.py)."""
+        """Of a promotion, rollback, rejection or retirement: who decided it, when, and why. It is about exactly these weights and
+        this verdict: their digests are in the entry, and must be those of the verdict's entry (ledger_rules.py)."""
         return f"{self.kind.replace('_', ' ')} by {self.who} on {self.when}: {self.why[:LONGEST_WHY]}"
 
 
@@ -101,8 +101,22 @@ def judgement_of(entries: list[Entry], version: int) -> Entry | None:
 
 def rejected_versions(entries: list[Entry]) -> set[int]:
     """The versions that a person rejected and that were not promoted after it."""
-    last = {entry.version: entry.kind for entry in entries if entry.kind != "judged"}
+    last = {entry.version: entry.kind for entry in entries if entry.kind not in ("judged", "retired")}
     return {version for version, kind in last.items() if kind == "rejected"}
+
+
+def retired_versions(entries: list[Entry]) -> dict[int, Entry]:
+    """Version → the entry that retired it: retention (`strop gc`) removes the files of its model."""
+    return {entry.version: entry for entry in entries if entry.kind == "retired"}
+
+
+def may_retire(entries: list[Entry], version: int) -> bool:
+    """Whether the version may be retired: it was judged, has never served, and did not pass the gate or was rejected."""
+    judgement = judgement_of(entries, version)
+    has_served = any(entry.enters_service and entry.version == version for entry in entries)
+    if judgement is None or has_served:
+        return False
+    return not judgement.passed or version in rejected_versions(entries)
 
 
 def version_named(entries: list[Entry], name: str) -> Entry | None:

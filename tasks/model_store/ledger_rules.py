@@ -20,7 +20,7 @@ from tasks.model_store.ledger_chain import (
     read_chain,
     receipt_of,
 )
-from tasks.model_store.ledger_entries import INTO_SERVICE, Entry, champions_of
+from tasks.model_store.ledger_entries import INTO_SERVICE, Entry, champions_of, may_retire, retired_versions
 from tasks.runtime.files import content_digest
 from tasks.vcs.git_objects import Objects
 
@@ -36,7 +36,7 @@ class Finding:
 
 def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
     """A version is judged once. Only a version that does not serve is promoted or rejected; a rollback returns to an earlier
-    champion."""
+    champion; only a version that was refused or rejected, and has never served, is retired, and then it does not serve."""
     judgements: dict[int, Entry] = {}
     receipts: dict[str, int] = {}
     before: list[Entry] = []
@@ -48,7 +48,7 @@ def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
             if entry.commit and (owner := receipts.setdefault(entry.receipt, entry.version)) != entry.version:
                 yield Finding(f"its entry {node} names the receipt of v{owner}")
             judgements.setdefault(entry.version, entry)
-        elif entry.kind not in (*INTO_SERVICE, "rejected"):
+        elif entry.kind not in (*INTO_SERVICE, "rejected", "retired"):
             yield Finding(f"its entry {node} is of no known kind")
         elif entry.version not in judgements:
             yield Finding(f"its entry {node} is about a version that no entry before it judged")
@@ -57,9 +57,13 @@ def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
                 if getattr(entry, name) != getattr(judgements[entry.version], name):
                     yield Finding(f"its entry {node} has another {name} than the entry that judged v{entry.version}")
             champions = champions_of(before)
-            if entry.kind != "rolled_back" and champions and champions[-1].version == entry.version:
+            if entry.kind in ("promoted", "rejected") and champions and champions[-1].version == entry.version:
                 verb = {"promoted": "promotes", "rejected": "rejects"}[entry.kind]
                 yield Finding(f"its entry {node} {verb} the version that serves already")
+            if entry.kind == "retired" and not may_retire(before, entry.version):
+                yield Finding(f"its entry {node} retires a version that passed the gate, or has served")
+            if entry.enters_service and entry.version in retired_versions(before):
+                yield Finding(f"its entry {node} puts a version into service that was retired")
             if entry.kind == "rolled_back" and entry.version not in [champion.version for champion in champions[:-1]]:
                 yield Finding(f"its entry {node} rolls back to a version that did not serve before")
         before.append(entry)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tasks import paths
 from tasks.errors import RegistryError
+from tasks.model_store.anchored_ledger import read_anchored
 from tasks.model_store.approvals import approvals_of, record_approvals
 from tasks.model_store.ledger import (
     Entry,
@@ -30,8 +31,8 @@ from tasks.model_store.ledger import (
 )
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
+from tasks.model_store.ledger_entries import retired_versions
 from tasks.model_store.ledger_remote import follow_if_possible, follow_remote
-from tasks.model_store.ledger_witnesses import registry_findings
 from tasks.model_store.versions import commit_of, tag_name, version_receipt
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.tags import LEDGER_TAG, PROMOTED_TAG
@@ -63,7 +64,7 @@ def promote(
     registry = open_registry(config)  # before the ledger changes: without a registry the alias could not be updated
     follow_remote(model, remote)
     registry.version(version)
-    entries = [node.entry for node in _read_anchored(registry)]
+    entries = [node.entry for node in read_anchored(registry)]
     champion = champion_of(entries)
     if champion is not None and champion.version == version:
         reconcile(config)
@@ -73,6 +74,9 @@ def promote(
     entry = judgement_of(entries, version)
     if entry is None:
         raise RegistryError(f"{model} v{version} was never judged by the gate", fix="See: strop history")
+    if retirement := retired_versions(entries).get(version):
+        what = f"the files of {model} v{version} were removed by retention ({retirement.approval})"
+        raise RegistryError(what, fix="Train a new candidate: strop run")
     if not force:
         _require_fair(model, entry, serving)
     if force and not why.strip():
@@ -97,7 +101,7 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
     model, remote = config.register_.model_name, config.register_.ledger_remote
     registry = open_registry(config)
     follow_remote(model, remote)
-    entries = [node.entry for node in _read_anchored(registry)]
+    entries = [node.entry for node in read_anchored(registry)]
     champions = champions_of(entries)
     serving = champions[-1].version if champions else None
     _require_expected(model, serving, expected_champion, "See `strop history`, then roll back again if necessary")
@@ -170,16 +174,6 @@ def _champion(chain: list[ChainNode]) -> ChainNode | None:
     """The newest entry that put the present champion into service."""
     champion = champion_of([node.entry for node in chain])
     return next((node for node in reversed(chain) if node.entry is champion), None)
-
-
-def _read_anchored(registry: Registry) -> list[ChainNode]:
-    """The ledger, which must contain every entry that the registry names.
-
-    Raises:
-        LedgerBroken: it is inconsistent.
-    """
-    anchors = registry.anchors()  # before the ledger: the tags are set after an entry is appended
-    return read_verified(registry.model, lambda chain: registry_findings(registry.model, chain, anchors))
 
 
 def _require_expected(model: str, serving: int | None, expected: int | None, fix: str) -> None:

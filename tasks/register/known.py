@@ -10,8 +10,18 @@ from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import Entry
 from tasks.model_store.versions import commit_of, receipt_at
 from tasks.register.logged_files import files_tag
+from tasks.register.version_page import page_at, version_page
 from tasks.runtime.files import content_digest
-from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, PROMOTED_TAG, VersionFacts, facts_of, version_tags
+from tasks.tracking.tags import (
+    COMMIT_TAG,
+    JUDGED_TAG,
+    LEDGER_TAG,
+    PROMOTED_TAG,
+    RETIRED_TAG,
+    VersionFacts,
+    facts_of,
+    version_tags,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,10 @@ class VersionRecord:
     commit: str | None
     """None where retention removed the ref of a refused candidate."""
     receipt: dict[str, Any] | None
+    page: str | None
+    """Its description; None where the receipt is lost."""
+    retired: str = ""
+    """Who retired it, when and why: its files were removed, and are not restored."""
 
 
 def versions_in_git(model: str) -> dict[int, VersionRecord]:
@@ -39,7 +53,8 @@ def versions_in_git(model: str) -> dict[int, VersionRecord]:
             judgements[entry.version] = entry
             anchors.setdefault(entry.version, {})[JUDGED_TAG] = node.commit
         else:
-            anchors.setdefault(entry.version, {}).update({LEDGER_TAG: node.commit, PROMOTED_TAG: entry.approval})
+            name = RETIRED_TAG if entry.kind == "retired" else PROMOTED_TAG
+            anchors.setdefault(entry.version, {}).update({LEDGER_TAG: node.commit, name: entry.approval})
     versions = {}
     for number in sorted({*judgements, *read_refs(model).versions} - {0}):
         commit, judgement = commit_of(model, number), judgements.get(number)
@@ -54,5 +69,6 @@ def versions_in_git(model: str) -> dict[int, VersionRecord]:
             continue
         of_commit = {COMMIT_TAG: commit, **files_tag(commit)} if commit else {}
         tags = {**version_tags(facts), **of_commit, **anchors.get(number, {})}
-        versions[number] = VersionRecord(number, facts.receipt_digest, facts.weights, tags, commit, receipt)
+        page = None if commit is None or receipt is None else page_at(commit) or version_page(receipt, model, number)
+        versions[number] = VersionRecord(number, facts.receipt_digest, facts.weights, tags, commit, receipt, page)
     return versions

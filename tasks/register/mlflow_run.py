@@ -12,6 +12,7 @@ from typing import Any
 from tasks import paths
 from tasks.model_store.approvals import CARD
 from tasks.model_store.logged_files import is_report_of
+from tasks.register.ml_bom import BOM, ml_bom
 from tasks.register.model_card import model_card
 from tasks.runtime.files import read_object
 from tasks.tracking.live_metrics import read_points, trial_name
@@ -61,9 +62,9 @@ def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Pa
     for path, folder in ((paths.PLOTS, "plots"), (paths.RECEIPT, None), (paths.VERDICT, None), (paths.METRICS, None)):
         registry.log_files(run_id, root / path, folder)
     with TemporaryDirectory(prefix="strop-card-") as scratch:
-        card = Path(scratch) / CARD
-        card.write_text(model_card(receipt, registry.model), encoding="utf-8")
-        registry.log_files(run_id, card)
+        for name, text in ((CARD, model_card(receipt, registry.model)), (BOM, ml_bom(receipt, registry.model))):
+            (Path(scratch) / name).write_text(text, encoding="utf-8")
+            registry.log_files(run_id, Path(scratch) / name)
     if is_report_of(root / paths.REPORT, receipt["verdict"]):
         registry.log_files(run_id, root / paths.REPORT)
     registry.end_run(run_id)

@@ -75,7 +75,7 @@ def _metadata(receipt: Receipt, name: str) -> str:
         model_name=name,
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag=task,
-        base_model=_hub_id(receipt),
+        base_model=hub_id(receipt),
         language=sorted(language for language in languages if LANGUAGE.fullmatch(language)) or None,
         tags=["strop"],
         eval_results=results or None,
@@ -83,7 +83,7 @@ def _metadata(receipt: Receipt, name: str) -> str:
     return str(data.to_yaml()).strip()
 
 
-def _hub_id(receipt: Receipt) -> str | None:
+def hub_id(receipt: Receipt) -> str | None:
     """The base's id on the hub; None for a folder or file, whose path is nobody else's business."""
     base = receipt.get("base") or {}
     is_on_hub = base.get("kind") == "hub" and HUB_ID.fullmatch(str(base.get("id")))
@@ -137,7 +137,7 @@ def _training(receipt: Receipt) -> str:
     base = receipt.get("base") or {}
     lora = finetune.get("lora") or {} if finetune.get("method") in ADAPTERS[:3] else {}
     lines = {
-        "base": _hub_id(receipt) or f"a local model, digest {str(base.get('digest'))[:16]}",
+        "base": hub_id(receipt) or f"a local model, digest {str(base.get('digest'))[:16]}",
         "weights": receipt.get("weights"),
         "dataset": receipt.get("dataset"),
         "rows": sum(batch["rows"] for batch in receipt.get("manifest") or [] if "rows" in batch),

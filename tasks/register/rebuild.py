@@ -24,6 +24,7 @@ from tasks.register.known import VersionRecord, versions_in_git
 from tasks.register.logged_files import reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.restore import RestoredVersion, restore
+from tasks.register.version_page import describe
 from tasks.runtime.files import content_digest, read_object
 from tasks.tracking.model_versions import Version
 from tasks.tracking.registry import Registry, open_registry, tracking_uri
@@ -128,6 +129,7 @@ def _obtain(
         run_id = _obtain_run(registry, version, restored)
         source = _obtain_model(registry, version, restored, run_id)
         _create_at(registry, version, source, run_id)
+        _describe(registry, version)
     _report(registry.model, version.number, restored, result)
 
 
@@ -135,10 +137,13 @@ def _complete(registry: Registry, version: VersionRecord, existing: Version, res
     """Completes an existing version: its tags, and the lost files of its model and run."""
     changed = {key: value for key, value in version.tags.items() if existing.tags.get(key) != value}
     registry.set_version_tags(version.number, changed)
+    _describe(registry, version)
     lacks_model = not registry.has_weights(existing.source)
     lacks_files = version.receipt is not None and not registry.has_file(existing.run_id, paths.RECEIPT.name)
-    if not lacks_model and not lacks_files:
+    if (not lacks_model or version.retired) and not lacks_files:
         result.kept.append(version.number)
+        if version.retired:
+            result.missing[version.number] = [f"its model: {version.retired}"]
         return
     with TemporaryDirectory(prefix="strop-rebuild-") as folder:
         restored = restore(version, Path(folder))
@@ -150,6 +155,11 @@ def _complete(registry: Registry, version: VersionRecord, existing: Version, res
         if lacks_model:
             _restore_files(registry, version, existing, restored)
     _report(registry.model, version.number, restored, result)
+
+
+def _describe(registry: Registry, version: VersionRecord) -> None:
+    if version.page is not None:
+        describe(registry, version.number, version.page)
 
 
 def _restore_files(registry: Registry, version: VersionRecord, existing: Version, restored: RestoredVersion) -> None:

@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.base.pin import read_base
 from tasks.base.weights_digest import weights_digest
+from tasks.dataset.rendered import TEMPLATES
 from tasks.errors import DataError
-from tasks.model_store.ledger import head_of, read_ledger
+from tasks.model_store.ledger import head_of, now, read_ledger
+from tasks.model_store.logged_files import NOT_LOGGED, digests
+from tasks.model_store.template_digests import template_digests
 from tasks.model_store.versions import version_receipt
-from tasks.runtime.files import canonical_json, damage_reason, file_digest, read_json, write_json
+from tasks.runtime.files import canonical_json, damage_reason, file_digest, read_json, read_object, write_json
 from tasks.runtime.plugins import loaded_plugins
 from tasks.runtime.redaction.known import redact_values
 from tasks.state.decisions import read_decisions
@@ -89,6 +92,7 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
     training = _read(paths.TRAINING_REPORT)
     snapshot = snapshot_now()
     return {
+        "created": now(),
         "commit": snapshot.commit,
         "snapshot": snapshot.tree,
         "left_out": list(snapshot.left_out),
@@ -103,10 +107,18 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
         "effective_micro_batch_rows": training.get("effective_micro_batch_rows"),
         "seeds": {"finetune": config.finetune.seed, "evaluate": config.evaluate.seed, "gate": config.gate.seed},
         "training": training,
+        "files": _model_files(),
+        "templates": template_digests(read_object(paths.MODEL / TEMPLATES.name)),
         "metrics": _read(paths.METRICS),
         "remote": dvc_pipeline.remote_name(),
         "plugins": {plugin.name: plugin.digest for plugin in loaded_plugins()},
     }
+
+
+def _model_files() -> dict[str, str]:
+    """Relative path → sha256 of each file that is logged with the model."""
+    files = {path.relative_to(paths.MODEL).as_posix(): path for path in paths.MODEL.rglob("*") if path.is_file()}
+    return digests({name: path for name, path in files.items() if name not in NOT_LOGGED})
 
 
 def _environment() -> dict[str, Any]:

@@ -75,6 +75,9 @@ def _restore_drift(receipt: dict[str, Any], restored: RestoredVersion) -> None:
 
 def _restore_model(version: VersionRecord, commit: str, receipt: dict[str, Any], restored: RestoredVersion) -> None:
     folder = restored.root / paths.MODEL
+    if version.retired:
+        restored.missing.append(f"its model and curves: {version.retired}")
+        return
     if why := _fetch(commit, paths.MODEL, restored.root):
         restored.missing.append(f"its model and curves ({why})")
         return

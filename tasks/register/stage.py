@@ -35,10 +35,12 @@ from tasks.model_store.ledger_remote import follow_remote
 from tasks.model_store.logged_files import LOGGED, record_of
 from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
 from tasks.register import logged_model
+from tasks.register.evaluated_rows import read_evaluated
 from tasks.register.logged_files import files_tag, reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import obtain_receipt
-from tasks.runtime.files import content_digest, write_json
+from tasks.register.version_page import describe, page_at, version_page
+from tasks.runtime.files import content_digest, write_json, write_text
 from tasks.state.verdict import failed_checks, outcome_of
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, RECEIPT_TAG, facts_of, version_tags
@@ -109,6 +111,7 @@ def _register(config: PipelineConfig) -> Registration:
     number = _obtain_version(registry, entries, receipt, key, kept)
     commit = _obtain_commit(registry, number, receipt, key)
     registry.set_version_tags(number, {COMMIT_TAG: commit, **files_tag(commit)})
+    describe(registry, number, page_at(commit) or version_page(receipt, name, number))
     registry.set_alias("challenger", number)
     pushed = dvc_pipeline.push() if config.register_.push else dvc_pipeline.LOCAL_ONLY
     ledger_commit = _append(registry, _entry(receipt, key, number, commit), receipt["round"], remote)
@@ -171,7 +174,11 @@ def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str,
     weights = receipt["weights"]
     source = reusable_model(registry, weights, kept)
     if source is None:
-        source = logged_model.log_in_subprocess(run_id, kept, weights)
+        evaluated = read_evaluated(Path(), receipt)
+        if evaluated is None:
+            what = "no predictions of the candidate are stored, so the reloaded model is compared by the logits of one text"
+            logger.warning(f"register: {what}")
+        source = logged_model.log_in_subprocess(run_id, kept, weights, evaluated=evaluated)
     return registry.create_version(source, run_id, version_tags(facts_of(receipt, key)))
 
 
@@ -191,9 +198,12 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
     with TemporaryDirectory(prefix="strop-register-") as scratch:
         files = registry.model_files(version.source, Path(scratch, "model"))
         write_json(LOGGED, record_of(version.source, files, _logged_report(registry, version.run_id, Path(scratch))))
+    write_text(paths.VERSION_PAGE, version_page(receipt, model, number))
     head = receipt["ledger_head"] if "ledger_head" in receipt else head_of(model)
     subject = f"{model} v{number}: {outcome}"
-    snapshot_commit = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
+    snapshot_commit = make_snapshot_commit(
+        version_message(subject, key, head), [paths.RECEIPT, LOGGED, paths.VERSION_PAGE]
+    )
     ref = f"refs/tags/{tag_name(model, number)}" if outcome == "passed" else refused_ref(model, number)
     git.make_ref(ref, snapshot_commit)
     return snapshot_commit

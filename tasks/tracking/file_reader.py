@@ -70,10 +70,18 @@ class FileReader:
     by_mlflow: Callable[[], Registry]
     """Opens the registry with MLflow: for artifacts that are not on this disk."""
 
+    @property
+    def experiment_id(self) -> str:
+        rows = self._rows("SELECT experiment_id FROM experiments WHERE name = ?", self.model)
+        return str(rows[0][0]) if rows else ""
+
     def version(self, number: int) -> Version:
         if (version := self._versions.get(number)) is None:
             raise no_such_version(number, self.model, self._versions, without_credentials(self.uri))
         return version
+
+    def versions(self) -> list[Version]:
+        return list(self._versions.values())
 
     def anchors(self) -> dict[int, frozenset[str]]:
         return anchors_of({number: version.tags for number, version in self._versions.items()})
@@ -88,6 +96,12 @@ class FileReader:
 
     def weight_files(self, source: str, folder: Path) -> list[Path]:
         return sorted(path for name, path in self.model_files(source, folder).items() if name.endswith(".safetensors"))
+
+    def stored_bytes(self, source: str) -> dict[str, int]:
+        root = self._local(location := self._location(source))
+        if root is None and local_folder(location, self.uri) is None:
+            return self.by_mlflow().stored_bytes(source)
+        return {name: path.stat().st_size for name, path in files_below(root).items()} if root else {}
 
     def model_metrics(self, source: str | None) -> list[tuple[str, float]]:
         if not names_model(source):

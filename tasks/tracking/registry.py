@@ -11,12 +11,12 @@ from tasks.runtime.redaction.settings import with_values
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.artifact_paths import location_for, resolve_below
 from tasks.tracking.connection import environment_restored, mlflow_errors, require_reachable, silence_mlflow
-from tasks.tracking.logged_models import Models
 from tasks.tracking.login import split_login, use_login
 from tasks.tracking.model_versions import Versions
 from tasks.tracking.runs import Runs
 from tasks.tracking.sqlite_paths import absolute_uri, path_of
 from tasks.tracking.sqlite_setup import keep_locations_relative, prepare_file
+from tasks.tracking.stored_files import StoredFiles
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Registry(Versions, Runs, Models):
+class Registry(Versions, Runs, StoredFiles):
     """One registered model and its runs."""
 
 

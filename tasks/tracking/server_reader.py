@@ -45,6 +45,14 @@ class ServerReader:
             raise no_such_version(number, self.model, self._versions, self._where)
         return self._versions[number]
 
+    def versions(self) -> list[Version]:
+        return list(self._versions.values())
+
+    @cached_property
+    def experiment_id(self) -> str:
+        answer = self._answer("experiments/get-by-name", {"experiment_name": self.model})
+        return str(answer["experiment"]["experiment_id"])
+
     def anchors(self) -> dict[int, frozenset[str]]:
         return anchors_of({number: version.tags for number, version in self._versions.items()})
 
@@ -57,6 +65,9 @@ class ServerReader:
 
     def weight_files(self, source: str, folder: Path) -> list[Path]:
         return sorted(path for name, path in self.model_files(source, folder).items() if name.endswith(".safetensors"))
+
+    def stored_bytes(self, source: str) -> dict[str, int]:
+        return self.by_mlflow().stored_bytes(source)
 
     def model_metrics(self, source: str | None) -> list[tuple[str, float]]:
         if not names_model(source):
@@ -71,8 +82,7 @@ class ServerReader:
         return "" if location in (own, version.source) else location
 
     def find_run(self, tag: str, value: str) -> str | None:
-        found = self._answer("experiments/get-by-name", {"experiment_name": self.model})["experiment"]
-        body = {"experiment_ids": [found["experiment_id"]], "filter": f"tags.`{tag}` = '{value}'", "max_results": 1}
+        body = {"experiment_ids": [self.experiment_id], "filter": f"tags.`{tag}` = '{value}'", "max_results": 1}
         runs = self._answer("runs/search", body, method="POST").get("runs", ())
         return str(runs[0]["info"]["run_id"]) if runs else None
 

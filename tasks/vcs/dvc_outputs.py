@@ -128,7 +128,10 @@ def stored_files(revision: str, path: Path, listing_only: bool = False) -> list[
             return files
         _fetch(repo, [file.current_md5 for file in files or [] if file.is_missing])
         if files is None or any(file.is_missing for file in files):
-            fix = "Set a DVC remote that has it: dvc remote add --default NAME URL"
+            fix = (
+                "Set a DVC remote that has it: dvc remote add --default NAME URL; "
+                "`strop history` has the versions that `strop gc` retired"
+            )
             raise VersioningError(f"{path} of {revision} is neither in the local cache nor in a remote", fix=fix)
         return files
 

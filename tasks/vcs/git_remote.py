@@ -77,6 +77,14 @@ def push_refs(remote: str, refs: Mapping[str, str]) -> None:
     raise _unreachable(remote, "; ".join(line.split("\t")[-1] for line in refused) or git.message_of(result))
 
 
+def require_writable(remote: str) -> None:
+    """Raises RemoteUnreachable if the remote does not accept a push of this login. Nothing is pushed; hooks there do not run."""
+    refspec = f"{git.head_commit()}:refs/strop/check"
+    result = git.call("push", "--dry-run", "--no-verify", "--quiet", remote, refspec, environment=_environment())
+    if result.returncode != 0:
+        raise _unreachable(remote, git.message_of(result))
+
+
 def _refs_in(lines: Collection[str], refs: Collection[str]) -> str:
     return ", ".join(ref for ref in refs if any(f":{ref}\t" in line for line in lines))
 

@@ -18,6 +18,7 @@ from tasks.config import load_config
 from tasks.errors import AuditError, RegistryError
 from tasks.model_store.ledger import ledger_ref
 from tasks.model_store.versions import commit_of, tag_name
+from tasks.register.rebuild import rebuild as rebuild_registry
 from tasks.runtime.plugins import loaded_plugins, unload_plugins
 from tasks.tracking.registry import open_registry
 from tasks.vcs import dvc_outputs
@@ -55,6 +56,17 @@ def test_every_link_of_an_untouched_version_is_ok(world: Path) -> None:
         assert all(link.ok for link in chain), [link for link in chain if not link.ok]
         assert [link.name for link in chain] == list(LINKS)
         assert {link.state for link in chain} == {"ok"}
+
+
+def test_an_edited_description_is_reported_and_restored_by_a_rebuild(world: Path) -> None:
+    registry = open_registry(load_config())
+    before = registry.version(2).description
+    assert "It passed the gate" in before
+    registry.describe_version(2, before.replace("passed", "passed with honours"))
+    assert "the description of the version is not data/reports/version.md" in broken(2)["run"]
+    rebuild_registry(load_config())
+    assert registry.version(2).description == before
+    assert broken(2) == {}
 
 
 def test_one_changed_byte_in_a_raw_batch_is_named(world: Path) -> None:

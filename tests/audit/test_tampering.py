@@ -55,6 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = shutil.copytree(toyworld.template("serving"), tmp_path_factory.mktemp("tampered") / "project", symlinks=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        unpack_objects()
         promote(load_config(), 2, why="better", expected_champion=1)
         rollback(load_config(), why="complaints", expected_champion=2)
         set_verdicts(seed2=False)  # equal weights: they are logged once
@@ -65,6 +66,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert register().outcome == "passed"
         assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
         yield root
+
+
+def unpack_objects() -> None:
+    """Makes each of git's objects a file, which a test can damage."""
+    for pack in Path(".git/objects/pack").glob("*.pack"):
+        kept = pack.rename(Path(".git") / pack.name)
+        pack.with_suffix(".idx").unlink()
+        with kept.open("rb") as content:
+            subprocess.run(["git", "unpack-objects", "-q"], stdin=content, check=True)
+        kept.unlink()
 
 
 def test_an_untouched_version_is_ok(world: Path) -> None:
@@ -200,6 +211,7 @@ AT_THE_TAG = {
     "constraints.txt": "inputs",
     "data/reports/receipt.json": "receipt",
     "data/reports/logged.json": "registry files",
+    "data/reports/version.md": "run",
 }
 
 

@@ -93,7 +93,8 @@ def test_preferences_that_the_budget_does_not_cover_give_no_vote(start_endpoint:
     may_decide, objection = qa(result(start_endpoint(honest).base_url, budget={"max_calls": 10}))
     assert not may_decide
     assert objection == (
-        "people's preferences were not judged: 80 calls are needed, 10 are left of evaluate.judge.budget.max_calls"
+        "people's preferences were not judged: 80 calls are needed, 10 are left of evaluate.judge.budget.max_calls. "
+        "Raise it. Continue: strop run --rejudge"
     )
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.project import REPOSITORY
 
@@ -85,6 +85,7 @@ def test_a_perturbation_keeps_numbers_labels_code_and_the_markup_of_the_prompt(
 
 
 @settings(max_examples=60, deadline=None)
+@example("Paris北京", "Paris 2024", 0)
 @given(TEXTS, st.sampled_from(["Paris 2024", "公司在北京", "report"]), st.integers(0, 9))
 def test_text_that_the_answer_copies_has_no_typo_and_keeps_its_case(text: str, target: str, seed: int) -> None:
     fixed = fixed_characters(text, target)

@@ -25,8 +25,11 @@ def _set(root: Path, **sections: dict[str, object]) -> None:
 
 def test_the_story_promoted_then_refused_then_excluded_and_back(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
+    _set(root, lineage={"openlineage": ".strop/lineage.jsonl"})
     first = facts(root, "run")
     assert (first["kind"], first["version"], first["champion"]) == ("promoted", 1, 1)
+    assert_reported(root / ".strop/lineage.jsonl")
+    _set(root, lineage={"openlineage": None})
     dataset = first["summary"]["dataset"]
 
     again = strop(root, "run")
@@ -53,6 +56,19 @@ def test_the_story_promoted_then_refused_then_excluded_and_back(tmp_path: Path) 
     assert "Nothing is new" in strop(root, "run")
     assert [entry["kind"] for entry in facts(root, "history")] == ["judged", "promoted", "judged"]
     assert (root / "data/reports/summary.md").read_text().startswith("# The data and parameters are again")
+
+
+def assert_reported(path: Path) -> None:
+    """The events of OpenLineage: every stage with what it read and wrote, and the version."""
+    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    ended = {event["job"]["name"]: event for event in events if event["eventType"] != "START"}
+    assert {event["eventType"] for event in ended.values()} == {"COMPLETE"}
+    assert {"retrain", "ingest", "curate", "finetune", "gate", "register"} <= ended.keys()
+    written = {each["name"]: each["facets"]["version"]["datasetVersion"] for each in ended["curate"]["outputs"]}
+    read = {each["name"]: each["facets"]["version"]["datasetVersion"] for each in ended["render"]["inputs"]}
+    assert read["data/curated"] == written["data/curated"]
+    (version,) = ended["register"]["outputs"]
+    assert version["facets"]["version"]["datasetVersion"] == "1"
 
 
 @pytest.mark.slow

@@ -217,6 +217,14 @@ def test_without_an_answer_nothing_is_appended_and_reading_goes_on(
         assert entries() == [("judged", 1)]
 
 
+def test_the_check_before_a_run_tries_the_remote_and_pushes_nothing(machines: tuple[Path, Path]) -> None:
+    with chdir(machines[0]):
+        git_remote.require_writable("origin")
+        assert git_remote.list_refs("origin", "refs/strop/*") == {}
+        with pytest.raises(git_remote.RemoteUnreachable, match=r"the git remote elsewhere: .*does not appear to be"):
+            git_remote.require_writable("elsewhere")
+
+
 def test_a_refusal_by_the_server_is_reported_with_its_words(machines: tuple[Path, Path]) -> None:
     hook = machines[0].parent / "shared.git/hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho 只读 >&2\nexit 1\n")

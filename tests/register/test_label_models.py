@@ -72,6 +72,8 @@ def test_a_head_is_reloaded_unchanged_and_serves_with_mlflow_alone(candidate: tu
     registry, run_id = candidate
     uri = log_model(load_config(), run_id, paths.MODEL, weights_digest(paths.MODEL))
     (model,) = registry.client.search_logged_models([registry.experiment_id])
+    signature = mlflow.models.get_model_info(uri).signature
+    assert [column.name for column in signature.outputs] == ["label", "score"]
     folder = Path(local_file_uri_to_path(model.artifact_location))
     files = {path.name for path in folder.rglob("*") if path.is_file()}
     assert {"labels.json", "templates.json"} <= files

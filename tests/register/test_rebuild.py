@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
 import json
+import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,33 +33,12 @@ from tasks.tracking.registry import Registry, open_registry
 pytestmark = pytest.mark.usefixtures("warm")
 
 
-@functools.cache
-def template() -> Path:
-    """Version 1 serves, 2 was let through, 3 was refused, 5 has the weights of 2 and a verdict of its own. MLflow gave the
-    number 4 to something that was deleted."""
-    top = Path(tempfile.mkdtemp(prefix="strop-rebuild-"))
-    atexit.register(shutil.rmtree, top, ignore_errors=True)
-    root = shutil.copytree(toyworld.template("serving"), top / "project", symlinks=True)
-    with contextlib.chdir(root):
-        set_params(seed=3)
-        set_verdicts(seed3=False)
-        run_stages()
-        assert toyworld.register().version == 3
-        registry = open_registry(load_config())
-        second = registry.version(2)
-        registry.delete_version(registry.create_version(second.source, second.run_id, {}))
-        set_params(seed=2)
-        run_stages(rejudge=True)
-        assert toyworld.register().version == 5
-    return root
-
-
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(logged_model, "log_in_subprocess", toyworld.log_here)
-    root = copy_project(template(), tmp_path / "project")
+    root = copy_project(toyworld.template("refused"), tmp_path / "project")
     monkeypatch.chdir(root)
     return root
 
@@ -103,8 +79,8 @@ def holds() -> dict[str, Any]:
                 for key, value in version.tags.items()
                 if key not in ("strop.judged", "strop.ledger", "strop.restored")
             },
-            "page": version.description,
             "aliases": version.aliases,
+            "page": re.sub(r"#/experiments/\w+/runs/\w+/", "", version.description),
             **{f"parameter {key}": value for key, value in run.data.params.items()},
             **{f"curve {key}": value for key, value in curves.items()},
             "files": files,

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 from support.toyworld import run_stages, set_params, set_verdicts
 
+import mlflow
+from flows.cli.bom import bom
 from tasks import paths
 from tasks.base.weights_digest import digest_of_files, weights_digest
 from tasks.config import load_config
-from tasks.errors import RegistryError
+from tasks.errors import AuditError, RegistryError
 from tasks.model_store.ledger import champion_of, read_ledger
 from tasks.model_store.versions import weights_folder
 from tasks.register import logged_model, stage
 from tasks.tracking.registry import Registry, open_registry
+from tasks.tracking.version_links import with_addresses
 from tasks.vcs import dvc_pipeline
 
 pytestmark = pytest.mark.usefixtures("warm")
@@ -104,6 +107,31 @@ def test_the_model_is_logged_in_a_process_of_its_own(judged: Path, monkeypatch: 
     assert "register: tiny v1, passed the gate" in result.stderr
     assert result.stdout == ""
     assert open_registry(load_config()).version(1).tags["strop.weights"] == weights_digest(paths.MODEL)
+
+
+def test_a_version_has_a_page_a_bom_and_a_signature(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page is in its commit, too; the description in the registry has links to the version's own run."""
+    from tasks.model_store.versions import commit_of, receipt_at
+    from tasks.register.ml_bom import BOM, ml_bom
+    from tasks.vcs import git
+
+    stage.run(load_config())
+    registry = open_registry(load_config())
+    version, commit = registry.version(1), str(commit_of("tiny", 1))
+    page = (git.read_at(commit, paths.VERSION_PAGE) or b"").decode()
+    assert "**It passed the gate**, compared with the base model on 40 test rows." in page
+    assert version.description == with_addresses(page, registry.experiment_id, version.run_id)
+    receipt = receipt_at(commit)
+    assert receipt is not None
+    assert registry.download_file(version.run_id, BOM, Path("scratch")).read_text() == ml_bom(receipt, "tiny")
+    bom(1, None)
+    assert capsys.readouterr().out == ml_bom(receipt, "tiny")
+    with pytest.raises(AuditError, match="git has no receipt of version 2 of tiny"):
+        bom(2, None)
+    assert set(receipt["files"]) >= {"adapter_model.safetensors", "tokenizer.json"}
+    signature = mlflow.models.get_model_info(version.source).signature
+    assert "messages" in [column.name for column in signature.inputs]
+    assert "choices" in [column.name for column in signature.outputs]
 
 
 def test_a_registry_that_returns_another_model_is_refused(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def params(base: Path | str, sources: list[dict[str, Any]], **sections: dict[str
         "promote": {},
     }
     for name, values in sections.items():
-        config[name] = {**config[name], **values}
+        config[name] = {**config.get(name, {}), **values}
     return config
 
 

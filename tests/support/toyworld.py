@@ -132,8 +132,10 @@ def set_verdicts(**passed: bool) -> None:
 @functools.cache
 def template(name: str) -> Path:
     """A project to copy, made once a session: `judged` holds a verdict on a first candidate; in `serving` version 1 serves,
-    and version 2 was let through and waits as challenger."""
-    return once(f"toy-{name}", {"judged": _judge_first, "serving": _serve_first}[name]) / "project"
+    and version 2 was let through and waits as challenger; in `refused` there are also 3, which was refused, and 5, which has the
+    weights of 2 and a verdict of its own. MLflow gave the number 4 to something that was deleted."""
+    makers = {"judged": _judge_first, "serving": _serve_first, "refused": _refuse_third}
+    return once(f"toy-{name}", makers[name]) / "project"
 
 
 def _judge_first(top: Path) -> None:
@@ -152,6 +154,23 @@ def _serve_first(top: Path) -> None:
         run_stages()
         assert register().version == 2
         git("repack", "-a", "-d", "-q")
+
+
+def _refuse_third(top: Path) -> None:
+    with contextlib.chdir(shutil.copytree(template("serving"), top / "project", symlinks=True)):
+        from tasks.config import load_config
+        from tasks.tracking.registry import open_registry
+
+        set_params(seed=3)
+        set_verdicts(seed3=False)
+        run_stages()
+        assert register().version == 3
+        registry = open_registry(load_config())
+        second = registry.version(2)
+        registry.delete_version(registry.create_version(second.source, second.run_id, {}))
+        set_params(seed=2)
+        run_stages(rejudge=True)
+        assert register().version == 5
 
 
 def stand_in(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -174,11 +193,11 @@ def own_base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def log_here(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None) -> str:
+def log_here(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None, evaluated: Any = None) -> str:
     from tasks.config import load_config
     from tasks.register.logged_model import log_model
 
-    return log_model(load_config(), run_id, folder, digest, base)
+    return log_model(load_config(), run_id, folder, digest, base, evaluated)
 
 
 def register() -> Registration:

@@ -72,7 +72,7 @@ def test_the_first_round_has_no_champion(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_without_the_champions_commit_no_round_begins(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its batches would be unknown, and `no_regression` silently off."""
-    monkeypatch.setattr("tasks.ingest.resolve_training_start.commit_of", lambda model, version: None)
+    monkeypatch.setattr("tasks.ingest.resolve_training_start.version_receipt", lambda model, version: None)
     with pytest.raises(DataError, match=r"the commit of the champion \(version 1\) is missing. Fetch it"):
         open_round(load_config(), rejudge=True)
 

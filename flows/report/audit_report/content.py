@@ -34,11 +34,12 @@ MEANINGS = {
     "verdict": "The gate's decision on this model, and the approvals of people.",
     "run": "The registry's copies of parameters, metrics, curves and reports.",
     "alias": "The registry's name of the model in service.",
+    "files": "The files of a retired version, which retention removed.",
     "rebuilt dataset": "The dataset, made again from the raw rows.",
     "rebuilt weights": "The weights, trained again from the version's commit.",
 }
 """Link → what it is, for readers who do not know the pipeline."""
-STATES = {"ok": "matches", "unrecorded": "not recorded", "differs": "differs"}
+STATES = {"ok": "matches", "unrecorded": "not recorded", "removed": "removed", "differs": "differs"}
 
 
 def content_of(result: AuditResult, when: str, strop: str) -> Content:
@@ -79,6 +80,7 @@ def _summary(result: AuditResult) -> list[str]:
     """The result of the audit in words."""
     states = [link.state for link in result.links]
     broken = [link.name for link in result.links if link.state == "differs"]
+    removed = [link.name for link in result.links if link.state == "removed"]
     older = [link.name for link in result.links if link.state == "unrecorded"]
     lines = [
         f"{states.count('ok')} of {count_of(len(states), 'link')} match what was recorded when the version was registered."
@@ -89,6 +91,8 @@ def _summary(result: AuditResult) -> list[str]:
         lines.append(
             f"These were not recorded then; everything that can be compared is as expected: {', '.join(older)}."
         )
+    if removed:
+        lines.append("Retention removed the files of this version; the ledger has who decided it, when and why.")
     return lines  # fmt: skip
 
 

@@ -25,7 +25,9 @@ _KEPT = (
 )
 _KEPT_WORDS = frozenset(_KEPT.split())
 _KEPT_CHINESE = frozenset("不没無无非未别莫勿否〇零一二三四五六七八九十百千万亿两几半")
-_WORD = regex.compile(r"[\p{L}\p{M}'’-]+")
+_LETTERS = r"(?:(?!\p{Han})[\p{L}\p{M}])"
+"""Of words; Chinese characters are compared in pairs. `Paris北京` is a word and a pair."""
+_WORD = regex.compile(rf"(?:{_LETTERS}|['’-])+")
 _CHINESE = regex.compile(r"\p{Han}")
 Mask = bytearray
 """1 at each character that must stay."""
@@ -47,12 +49,12 @@ def fixed_characters(text: str, target: str, labels: Collection[str] = (), *, wi
 def _fixed_spans(text: str, target: str, labels: Collection[str], with_numbers: bool) -> Iterator[tuple[int, int]]:
     folded = text.lower()
     is_same_length = len(folded) == len(text)  # not of İ
-    of_target = set(regex.findall(r"[\p{L}\p{M}]+|\d+", target.lower()))
+    of_target = set(regex.findall(rf"{_LETTERS}+|\d+", target.lower()))
     for match in _FIXED.finditer(text):
         if with_numbers or not match[0].isdigit():
             yield match.span()
     for match in _WORD.finditer(text):
-        parts = regex.findall(r"[\p{L}\p{M}]+", match[0].lower())
+        parts = regex.findall(rf"{_LETTERS}+", match[0].lower())
         if any(part in of_target or part in _KEPT_WORDS for part in parts):
             yield match.span()
     for match in regex.finditer(r"\d+", text):

@@ -11,11 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from tasks.errors import RegistryError
 from tasks.tracking.file_reader import FileReader, is_readable
 from tasks.tracking.model_versions import Version
 from tasks.tracking.runs import RunData
 from tasks.tracking.server_reader import ServerReader
-from tasks.tracking.sqlite_paths import path_of
+from tasks.tracking.sqlite_paths import REBUILD, path_of
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -42,15 +43,17 @@ class ReadableRegistry(Protocol):
 
 
 def open_for_reading(config: PipelineConfig) -> ReadableRegistry:
-    """The registry that the settings name; nothing in it is created, upgraded or changed.
+    """The registry that the settings name. A file that MLflow has yet to upgrade is upgraded; nothing else is created or changed.
 
     Raises:
-        RegistryError: it cannot be reached, or is no registry.
+        RegistryError: it does not exist, cannot be reached, or is no registry.
     """
     from tasks.tracking.registry import open_registry, tracking_login, tracking_uri
 
     uri, model = tracking_uri(config), config.register_.model_name
     path = path_of(uri)
+    if path is not None and not path.exists():
+        raise RegistryError("the registry does not exist", where=str(path), fix=REBUILD)
     if path is not None and is_readable(path):
         return FileReader(path, uri, model, lambda: open_registry(config))
     if uri.startswith("http"):

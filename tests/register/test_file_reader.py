@@ -12,6 +12,7 @@ from support import mlflowserver
 
 from tasks.errors import RegistryError
 from tasks.tracking.file_reader import FileReader, is_readable
+from tasks.tracking.readable import open_for_reading
 from tasks.tracking.registry import Registry
 
 
@@ -65,3 +66,15 @@ def test_a_file_that_breaks_later_is_one_error_line(file: Path) -> None:
     with pytest.raises(RegistryError, match="the registry's file is damaged") as caught:
         reader.alias("champion")
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_registry_is_not_created_by_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+    from typing import Any
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = tmp_path / "mlflow/mlflow.db"
+    config: Any = SimpleNamespace(register_=SimpleNamespace(model_name="tiny", tracking_uri=f"sqlite:///{path}"))
+    with pytest.raises(RegistryError, match=r"the registry does not exist.*strop registry rebuild"):
+        open_for_reading(config)
+    assert not path.exists()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from support.tampering import broken, changed, forged_tag, in_dvc, in_registry, 
 
 from tasks import paths
 from tasks.audit.stage import audit
+from tasks.base.pin import verify_base
 from tasks.config import load_config
 from tasks.runtime.files import content_digest
 from tasks.tracking.registry import open_registry
@@ -42,7 +44,7 @@ class Tampering:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Version 1 serves; version 2 was registered with a report of its run, and waits."""
+    """Version 1 was registered with a report of its run, and serves."""
     root = copy_project(toyworld.template("judged"), tmp_path_factory.mktemp("twelve") / "project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -51,7 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         from tasks.promote.stage import promote
 
         promote(load_config(), 1, why="first", expected_champion=None)
-        patch.setattr("tasks.audit.links.base_of", base_of_a_copy(root))
+        patch.setattr("tasks.audit.links.verify_base", verify_copy_of_base(root))
         yield root
 
 
@@ -59,15 +61,10 @@ def report_of(verdict: dict[str, Any]) -> str:
     return f'<meta name="strop-verdict" content="{content_digest(verdict)}"><p>The new model passed. 新模型通过了。</p>'
 
 
-def base_of_a_copy(root: Path) -> Callable[[dict[str, Any]], Any]:
+def verify_copy_of_base(root: Path) -> Callable[..., dict[str, Path]]:
     """The base itself is shared by all tests of a session: the audit reads a copy of it."""
-    import shutil
-    from dataclasses import replace
-
-    from tasks.base.pin import base_of
-
     copy = shutil.copytree(json.loads(paths.BASE.read_text())["id"], root.parent / "base")
-    return lambda recorded: replace(base_of(recorded), id=str(copy))
+    return lambda record, **options: verify_base(replace(record, id=str(copy)), **options)
 
 
 def edit(path: Callable[[], Path]) -> Change:
@@ -98,7 +95,8 @@ def curated_part() -> Path:
 
 TWELVE = {
     "a row": Tampering(edit(raw_batch), "raw batches", "has changed"),
-    "the dataset": Tampering(edit(curated_part), "dataset", "data/curated/"),
+    # in the toy project a part of the dataset has the bytes of its batch: DVC's cache has them once
+    "the dataset": Tampering(edit(curated_part), "dataset", "data/curated/", frozenset({"raw batches"})),
     "a parameter": Tampering(
         lambda: forged_tag("params.yaml"), "parameters", "finetune.seed", frozenset({"ledger", "commit", "stages"})
     ),
@@ -113,7 +111,7 @@ TWELVE = {
     "the report": Tampering(edit(report_in_registry), "report", "report.html"),
     "the verdict": Tampering(edit(lambda: in_dvc(paths.VERDICT)), "verdict", "data/reports/verdict.json"),
     "an entry of the ledger": Tampering(
-        lambda: rewritten(with_field(1, who="mallory")), "ledger", "has another who than", frozenset({"verdict"})
+        lambda: rewritten(with_field(1, who="mallory")), "ledger", "has another who than", frozenset({"verdict", "run"})
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""status, history, audit, config and doctor: read-only commands."""
+"""status, history, config and doctor: read-only commands."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, console, enter_project, enter_root, print_grid, print_json, stdout_to_stderr
+from flows.cli.common import Json, console, enter_project, enter_root, print_grid, print_json
 from tasks.runtime.visible_text import printable
 
 logger = logging.getLogger(__name__)
 
-MARKS = {
-    "ok": ("ok", "green"),
-    "unrecorded": ("NOT RECORDED", "yellow"),
-    "removed": ("REMOVED", "yellow"),
-    "differs": ("DIFFERS", "bold red"),
-}
-"""Text and style for the state of an audit link."""
 FINDING_STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 
 
@@ -112,34 +105,6 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
         cells = (f"v{entry.version}{serves}", what, *times, gate, entry.dataset[:8], entry.weights_digest[:8])
         table.add_row(*cells, Text(printable(entry.who)), Text(printable(entry.why)))
     return table
-
-
-def audit(
-    version: Annotated[int, typer.Argument(min=1, help="The version to check.")],
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Also train it again from its tag, and compare the weights.")
-    ] = False,
-    as_json: Json = False,
-) -> int:
-    """Check a version against its receipt: ledger, rows, parameters, code, base, model, verdict, registry."""
-    settings = enter_project()
-    from tasks.audit import stage
-
-    links = stage.audit(settings, version)
-    if rebuild and all(link.ok for link in links):
-        with stdout_to_stderr():  # the version's own code runs, which may print
-            links = [*links, *stage.rebuild(settings, version)]
-    is_whole = all(link.ok for link in links)
-    if as_json:
-        as_dicts = [{**asdict(link), "state": link.state} for link in links]
-        print_json({"version": version, "ok": is_whole, "links": as_dicts})
-        return 0 if is_whole else 1
-    from rich.text import Text
-
-    print_grid((Text(*MARKS[k.state]), k.name, Text(printable(k.detail), overflow="fold")) for k in links)
-    result = "matches its receipt" if is_whole else "does not match its receipt"
-    console().print(f"\n[bold]Version {version} {result}.[/]")
-    return 0 if is_whole else 1
 
 
 def config(

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flows.cli import (
+    audit,
     bom,
     build,
     chat,
@@ -73,7 +74,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         inspect.history,
         compare.compare,
         explain.explain,
-        inspect.audit,
+        audit.audit,
         bom.bom,
         inspect.config,
         inspect.doctor,

@@ -10,7 +10,6 @@ import typer
 from flows.cli.common import Json, Row, Why, as_text, console, enter_project, print_json
 from tasks.errors import DataError
 from tasks.runtime.plurals import count_of
-from tasks.runtime.visible_text import printable
 
 app = typer.Typer(help="Single rows: the history of a row; forget rows.", no_args_is_help=True)
 
@@ -19,32 +18,14 @@ app = typer.Typer(help="Single rows: the history of a row; forget rows.", no_arg
 def why(row: Row, as_json: Json = False) -> None:
     """The origin of a row, the decisions on it, its split, and the versions that were trained on it."""
     config = enter_project()
-    from tasks.lineage.row_history import IN_WEIGHTS, LEFT_OUT, row_history
+    from flows.cli.row_history import print_history
+    from tasks.lineage.row_history import row_history
 
     history = row_history(row, config.register_.model_name)
     if as_json:
         print_json(asdict(history))
         return
-    from rich.text import Text
-
-    out = console()
-    out.print(f"[bold]{history.row_id}[/]")
-    if not history.copies:
-        out.print("  was erased: its text no longer exists")
-    for name in ("family", "language", "system", "instruction", "input", "output"):
-        if text := history.content.get(name):
-            out.print(Text.assemble((f"  {name:<12}", "dim"), " ".join(printable(str(text)).split())[:300]))
-    for copy in history.copies:
-        out.print(Text(f"\nfrom {copy.file} line {copy.line}, source {copy.source}, batch {copy.batch}"))
-        out.print(Text(f"  {_describe(copy)}"))
-    for decision in history.decisions:
-        out.print(Text(f"  {decision.when[:16].replace('T', ' ')}  {decision.what} by {decision.who}: {decision.why}"))
-    trained = [f"v{version}" for version, split in history.versions.items() if split in IN_WEIGHTS]
-    tested = [f"v{version}" for version, split in history.versions.items() if split not in (*IN_WEIGHTS, LEFT_OUT)]
-    left = [f"v{version}" for version, split in history.versions.items() if split == LEFT_OUT]
-    not_trained = f"held out by: {', '.join(tested) or 'no version'}"
-    not_trained += f" · left out by: {', '.join(left)}" if left else ""
-    out.print(f"\ntrained on by: {', '.join(trained) or 'no version'} · {not_trained}")
+    print_history(history)
 
 
 @app.command()
@@ -150,13 +131,3 @@ def _report_remains(erased: dict[str, Any], is_in_weights: bool) -> None:
     out.print("Not erased: their source, backups, other clones, and other registries.")
     if is_in_weights:
         out.print("Weights trained on them are unchanged: retrain, and retire those versions.")
-
-
-def _describe(copy: Any) -> str:
-    if copy.state == "kept":
-        return f"kept, in split {copy.split}" + (f", with group {copy.group}" if copy.group else "")
-    if copy.state == "left out":
-        rule = f" ({copy.detail})" if copy.detail else ""
-        return f"kept, in split {copy.split}, but left out by render: {copy.reason}{rule}"
-    reason = f" by {copy.room}: {copy.reason}" if copy.reason else ""
-    return f"{copy.state}{reason}" + (f" ({copy.detail[:200]})" if copy.detail else "")

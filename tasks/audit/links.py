@@ -9,16 +9,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tasks import paths
-from tasks.audit.file_checks import checked_md5, erasure_note, is_intact_batch, tree_problems
+from tasks.audit.file_checks import erasure_note, is_intact_batch, tree_problems
 from tasks.audit.ledger import check_alias, check_ledger
 from tasks.audit.made import check_metrics, check_model_files, check_other_outputs, check_predictions, check_training
 from tasks.audit.registered import check_registry_files, check_run
+from tasks.audit.report import check_report
 from tasks.audit.retired import REMOVED_LINKS, check_removed, is_retired_version
 from tasks.audit.stages import check_stages
 from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of, verify_base
 from tasks.errors import BaseModelError, StropError
-from tasks.runtime.files import content_digest, file_digest
+from tasks.runtime.files import content_digest
 from tasks.runtime.plugin_files import PRODUCT
 from tasks.runtime.plugins import keeping_plugins, loaded_plugins
 from tasks.runtime.plurals import count_of
@@ -61,11 +62,11 @@ def check_raw(subject: Subject) -> Link:
             erasure = stored[name].erasure
         else:
             problems.append(f"{paths.RAW / name} is not in the version")
-        damaged = [copy for copy in copies if not is_intact_batch(copy, batch, erasure)]
+        damaged = [copy for copy in copies if not is_intact_batch(copy, batch, erasure, subject.digests)]
         if damaged:
             where = "" if damaged == [paths.RAW / name] else f" (in DVC's cache: {damaged[-1]})"
             problems.append(f"{paths.RAW / name} has changed{where}")
-    problems += tree_problems(list(stored.values()), subject.receipt["raw"], paths.RAW, but=set(names))
+    problems += tree_problems(list(stored.values()), subject.receipt["raw"], paths.RAW, subject.digests, but=set(names))
     rows = sum(batch["rows"] for batch in batches)
     summary = f"{count_of(len(batches), 'batch', 'batches')}, {count_of(rows, 'row')}"
     return link("raw batches", problems, summary + erasure_note(stored.values()))
@@ -75,7 +76,7 @@ def check_dataset(subject: Subject) -> Link:
     """Recomputes the dataset version from the bytes of its parts."""
     recorded = subject.receipt["dataset"]
     files = subject.stored(paths.CURATED)
-    problems = tree_problems(files, recorded, paths.CURATED)
+    problems = tree_problems(files, recorded, paths.CURATED, subject.digests)
     if (tag := subject.version.tags.get(DATASET_TAG)) != recorded:
         problems.append(f"the registry names {tag}")
     return link("dataset", problems, f"{recorded}{erasure_note(files)}")
@@ -95,13 +96,15 @@ def check_params(subject: Subject) -> Link:
         _copy_plugins(subject, digests, Path(folder))
         config = load_config(copy)
         settings = flat(config.model_dump(mode="json", by_alias=True))
+        written = flat(config.model_dump(mode="json", by_alias=True, exclude_unset=True))
         changed = [plugin for plugin in loaded_plugins() if digests.get(plugin.name) != plugin.digest]
-    # receipts of earlier releases have neither plugins nor retention
-    recorded = flat({"plugins": [], "retention": type(config.retention)().model_dump(), **subject.receipt["params"]})
-    problems = [key for key in sorted({*settings, *recorded}) if settings.get(key) != recorded.get(key)]
+    recorded = {"plugins": [], **flat(subject.receipt["params"])}  # receipts of before have no plugins
+    later = {key for key in settings if key not in recorded and key not in written}  # defaults of a later release
+    problems = [key for key in sorted({*settings, *recorded} - later) if settings.get(key) != recorded.get(key)]
     problems += [f"plugin {plugin.name}" for plugin in changed if plugin.is_local]
     upgraded = "".join(f"; another {plugin.name} is installed now" for plugin in changed if not plugin.is_local)
-    return link("parameters", [f"{key} differs" for key in problems], f"{len(recorded)} values{upgraded}")
+    newer = f"; {count_of(len(later), 'setting')} of a later release" if later else ""
+    return link("parameters", [f"{key} differs" for key in problems], f"{len(recorded)} values{newer}{upgraded}")
 
 
 def _copy_plugins(subject: Subject, names: Iterable[str], folder: Path) -> None:
@@ -142,7 +145,7 @@ def check_base(subject: Subject) -> Link:
     if record.digest != subject.receipt["base"]["digest"]:
         return Link("base", False, "the receipt's digest of the base is not that of its files")
     try:
-        verify_base(record, trusts_times=False)
+        verify_base(record, digests_of=subject.digests.sha256_of_files)
     except BaseModelError as error:
         return Link("base", False, f"{error.where}: {error.what}" if error.where else error.what)
     return Link("base", True, f"{record.id}, {count_of(len(record.files), 'file')}")
@@ -151,27 +154,18 @@ def check_base(subject: Subject) -> Link:
 def check_weights(subject: Subject) -> Link:
     """The weights in the registry and in DVC must be those of the receipt."""
     recorded, problems = subject.receipt["weights"], []
-    digests: dict[tuple[int, int], str] = {}
-
-    def digest_of(path: Path) -> str:
-        """Registry and cache may share a file by hard links, which is read once."""
-        inode = (path.stat().st_dev, path.stat().st_ino)
-        if inode not in digests:
-            digests[inode] = file_digest(path)
-        return digests[inode]
-
+    digest_of, md5_of = subject.digests.sha256, subject.digests.md5
     in_dvc = (file for file in subject.stored(paths.MODEL) if file.relpath.endswith(".safetensors"))
     stored = sorted(in_dvc, key=lambda file: file.relpath)
     if content_digest([[file.relpath, digest_of(file.path)] for file in stored]) != recorded:
-        damaged = [file for file in stored if checked_md5(file.path) != file.md5] or stored
+        damaged = [file for file in stored if md5_of(file.path) != file.md5] or stored
         problems += [f"{paths.MODEL / file.relpath} in DVC's cache has changed ({file.path})" for file in damaged]
     expected = {file.relpath: file.md5 for file in stored}
-    with TemporaryDirectory(prefix="strop-audit-") as folder:
-        files = subject.registry.weight_files(subject.version.source, Path(folder))
-        if content_digest([[f.name, digest_of(f)] for f in sorted(files, key=lambda f: f.name)]) != recorded:
-            damaged_files = [file for file in files if checked_md5(file) != expected.get(file.name)]
-            problems += [f"{file.name} in the registry has changed ({file})" for file in damaged_files or files]
-            problems += [] if files else ["the registry has no weights"]
+    files = [path for name, path in subject.logged_files.items() if name.endswith(".safetensors")]
+    if content_digest([[f.name, digest_of(f)] for f in sorted(files, key=lambda f: f.name)]) != recorded:
+        damaged_files = [file for file in files if md5_of(file) != expected.get(file.name)]
+        problems += [f"{file.name} in the registry has changed ({file})" for file in damaged_files or files]
+        problems += [] if files else ["the registry has no weights"]
     return link("weights", problems, f"{recorded[:12]}, the same in registry and DVC")
 
 
@@ -179,7 +173,7 @@ def check_verdict(subject: Subject) -> Link:
     """The verdict in DVC must be that of the receipt and the ledger, about these weights."""
     recorded, problems = subject.receipt["verdict"], []
     stored = subject.stored(paths.VERDICT)[0]
-    if checked_md5(stored.path) != stored.md5 or json.loads(stored.path.read_bytes()) != recorded:
+    if subject.digests.md5(stored.path) != stored.md5 or json.loads(stored.path.read_bytes()) != recorded:
         problems.append(f"{paths.VERDICT} in DVC's cache has changed ({stored.path})")
     entry = subject.entry
     if entry is None or (entry.verdict, entry.passed) != (content_digest(recorded), recorded["passed"]):
@@ -214,6 +208,7 @@ LINKS = {
     "training": check_training,
     "metrics": check_metrics,
     "predictions": check_predictions,
+    "report": check_report,
     "other outputs": check_other_outputs,
     "verdict": check_verdict,
     "run": check_run,
@@ -221,11 +216,19 @@ LINKS = {
 }
 
 
-def check_all(subject: Subject) -> Iterator[Link]:
-    """Checks every link, in the order of the chain. An unreadable file is a broken link and does not end the audit."""
+DATA_LINKS = ("ledger", "receipt", "commit", "raw batches", "dataset", "inputs", "stages")
+"""The links of a dataset, with those that anchor its receipt."""
+
+
+def check_all(subject: Subject, names: tuple[str, ...] | None = None) -> Iterator[Link]:
+    """Checks every link, in the order of the chain. An unreadable file is a broken link and does not end the audit.
+
+    Args:
+        names: only these links.
+    """
     is_retired = is_retired_version(subject)
     for name, check in {**LINKS, "files": check_removed}.items():
-        if name in (REMOVED_LINKS if is_retired else ("files",)):
+        if name in (REMOVED_LINKS if is_retired else ("files",)) or (names is not None and name not in names):
             continue
         try:
             yield check(subject)

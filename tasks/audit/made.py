@@ -10,9 +10,8 @@ from tasks.audit.file_checks import erasure_note, file_problems, tree_problems
 from tasks.audit.subject import Link, Subject, link
 from tasks.dataset.rendered import TEMPLATES
 from tasks.model_store.template_digests import template_digests
-from tasks.runtime.files import content_digest, file_digest, read_object
+from tasks.runtime.files import content_digest, read_object
 from tasks.runtime.plurals import count_of
-from tasks.vcs import dvc_outputs
 from tasks.vcs.dvc_outputs import StoredFile
 
 CHECKED_SEPARATELY = (
@@ -32,7 +31,7 @@ def check_model_files(subject: Subject) -> Link:
     files = subject.stored(paths.MODEL)
     recorded = subject.hashes[paths.MODEL.as_posix()]
     weights = {file.relpath for file in files if file.relpath.endswith(".safetensors")}
-    problems = tree_problems(files, recorded, paths.MODEL, but=weights, by=str(paths.DVC_LOCK))
+    problems = tree_problems(files, recorded, paths.MODEL, subject.digests, but=weights, by=str(paths.DVC_LOCK))
     problems += _of_receipt(subject, {file.relpath: file for file in files})
     return link("model files", problems, f"{count_of(len(files), 'file')} in DVC, {recorded[:12]}")
 
@@ -49,7 +48,7 @@ def _of_receipt(subject: Subject, files: dict[str, StoredFile]) -> list[str]:
             ["its weights in the receipt are others"] if content_digest(weights) != subject.receipt["weights"] else []
         )
         others = {name: digest for name, digest in recorded.items() if not _is_weights(name)}
-        stored = {name: file_digest(files[name].path) for name in others if name in files}
+        stored = {name: subject.digests.sha256(files[name].path) for name in others if name in files}
         problems += [
             f"{paths.MODEL / name} is not the receipt's" for name in others if stored.get(name) != others[name]
         ]
@@ -84,14 +83,14 @@ def check_predictions(subject: Subject) -> Link:
     if recorded is None:
         return Link("predictions", True, "none: no stage of the version writes any")
     files = subject.stored(paths.PREDICTIONS)
-    problems = tree_problems(files, recorded, paths.PREDICTIONS, by=str(paths.DVC_LOCK))
+    problems = tree_problems(files, recorded, paths.PREDICTIONS, subject.digests, by=str(paths.DVC_LOCK))
     return link("predictions", problems, f"{count_of(len(files), 'file')}, {recorded[:12]}{erasure_note(files)}")
 
 
 def check_other_outputs(subject: Subject) -> Link:
     """Checks all other outputs that are in the local cache; a rebuild makes the rest again."""
     problems, absent, checked = [], [], 0
-    for path, files in dvc_outputs.outputs_in_cache(subject.commit).items():
+    for path, files in subject.outputs.items():
         if Path(path) in CHECKED_SEPARATELY:
             continue
         if files is None or all(file.is_missing for file in files):
@@ -100,16 +99,17 @@ def check_other_outputs(subject: Subject) -> Link:
         missing = {file.relpath for file in files if file.is_missing}
         checked += len(files) - len(missing)
         if subject.hashes[path].endswith(".dir"):
-            problems += tree_problems(files, subject.hashes[path], Path(path), missing, by=str(paths.DVC_LOCK))
+            recorded = subject.hashes[path]
+            problems += tree_problems(files, recorded, Path(path), subject.digests, missing, by=str(paths.DVC_LOCK))
         else:
-            problems += file_problems(files, Path(path))
+            problems += file_problems(files, Path(path), subject.digests)
     summary = count_of(checked, "file")
     return link("other outputs", problems, f"{summary}; not in the cache: {', '.join(absent)}" if absent else summary)
 
 
 def _report(subject: Subject, path: Path, key: str) -> list[str]:
     files = subject.stored(path)
-    if problems := file_problems(files, path):
+    if problems := file_problems(files, path, subject.digests):
         return problems
     is_receipts = json.loads(files[0].path.read_bytes()) == subject.receipt[key]
     return [] if is_receipts else [f"{path} in DVC's cache is not the receipt's"]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tasks.audit.digests import Digests
 from tasks.base.convert import base_folder
-from tasks.base.digests import cached_digests
 from tasks.base.pin import BaseRecord
 from tasks.errors import BaseModelError
 from tasks.vcs.dvc_files import parse_yaml
@@ -28,7 +28,7 @@ TRANSFORMERS_KEYS = {
 COMPONENT_KEY = re.compile(r"(tokenizer|feature_extractor|image_processor|processor)_type")
 
 
-def mlmodel_problems(file: Path, base: BaseRecord | None) -> list[str]:
+def mlmodel_problems(file: Path, base: BaseRecord | None, digests: Digests) -> list[str]:
     """The content that MLflow does not write for one of Strop's models.
 
     Args:
@@ -40,7 +40,9 @@ def mlmodel_problems(file: Path, base: BaseRecord | None) -> list[str]:
         return [f"is not readable: {error}"]
     if not isinstance(flavors, dict) or not all(isinstance(flavor, dict) for flavor in flavors.values()):
         return ["has no flavors"]
-    return [f"has {problem}" for problem in (*_unusual(flavors, base is not None), *_other_base(flavors, base))]
+    return [
+        f"has {problem}" for problem in (*_unusual(flavors, base is not None), *_other_base(flavors, base, digests))
+    ]
 
 
 def _unusual(flavors: dict[str, dict[str, Any]], is_adapter: bool) -> Iterator[str]:
@@ -65,7 +67,7 @@ def _unusual(flavors: dict[str, dict[str, Any]], is_adapter: bool) -> Iterator[s
             yield f"transformers.{key} {_short(own.get(key))}, not {value}"
 
 
-def _other_base(flavors: dict[str, dict[str, Any]], base: BaseRecord | None) -> Iterator[str]:
+def _other_base(flavors: dict[str, dict[str, Any]], base: BaseRecord | None, digests: Digests) -> Iterator[str]:
     """A folder that exists here must have the weights of the base; a path of another machine cannot be loaded here."""
     path = flavors.get("transformers", {}).get("local_base_model_path")
     if path is None:
@@ -76,16 +78,16 @@ def _other_base(flavors: dict[str, dict[str, Any]], base: BaseRecord | None) -> 
         yield f"local_base_model_path {_short(path)}"
     elif Path(path).exists():
         try:
-            expected = _weights(base_folder(base))
+            expected = _weights(base_folder(base), digests)
         except BaseModelError as error:
             yield f"local_base_model_path {_short(path)}, which cannot be compared: {error.what}"
             return
-        if _weights(Path(path)) != expected:
+        if _weights(Path(path), digests) != expected:
             yield f"local_base_model_path {_short(path)}, which holds other weights than the base {base.id}"
 
 
-def _weights(folder: Path) -> dict[str, str]:
-    return cached_digests({file.name: file for file in folder.glob("*.safetensors")}, trusts_times=False)
+def _weights(folder: Path, digests: Digests) -> dict[str, str]:
+    return digests.sha256_of_files({file.name: file for file in folder.glob("*.safetensors")})
 
 
 def _short(value: Any) -> str:

@@ -6,7 +6,6 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks import paths
@@ -18,10 +17,9 @@ from tasks.model_store.logged_files import (
     LOGGED,
     changed_files,
     differences_from_trained,
-    digests,
     files_digest,
 )
-from tasks.runtime.files import content_digest, md5_of
+from tasks.runtime.files import content_digest
 from tasks.runtime.plurals import count_of
 from tasks.tracking.live_metrics import read_points, trial_name
 from tasks.tracking.run_record import LONGEST_PARAM, numbers_of, params_of
@@ -39,7 +37,6 @@ from tasks.tracking.tags import (
     version_tags,
 )
 from tasks.tracking.version_links import with_addresses
-from tasks.vcs import dvc_outputs
 
 
 def check_registry_files(subject: Subject) -> Link:
@@ -49,19 +46,15 @@ def check_registry_files(subject: Subject) -> Link:
     """
     content, version = subject.blob(LOGGED), subject.version
     record: dict[str, Any] | None = json.loads(content) if content else None
-    with TemporaryDirectory(prefix="strop-audit-") as folder:
-        files = {
-            name: path
-            for name, path in subject.registry.model_files(version.source, Path(folder)).items()
-            if not name.endswith(".safetensors")  # the weights have a link of their own
-        }
-        # loading the version by its number must give the audited files
-        place = subject.registry.foreign_location(version)
-        misplaced = [f"the registry loads v{version.version} from {place}, not from its own model"] if place else []
-        if record is None or record["source"] != version.source or RESTORED_TAG in version.tags:
-            return _compare_with_dvc(subject, files, misplaced, was_recorded=record is not None)
-        recorded = {name: digest for name, digest in record["files"].items() if not name.endswith(".safetensors")}
-        problems = misplaced + _describe(changed_files(recorded, digests(files)), files)
+    files = {name: path for name, path in subject.logged_files.items() if not name.endswith(".safetensors")}
+    # loading the version by its number must give the audited files
+    place = subject.registry.foreign_location(version)
+    misplaced = [f"the registry loads v{version.version} from {place}, not from its own model"] if place else []
+    if record is None or record["source"] != version.source or RESTORED_TAG in version.tags:
+        return _compare_with_dvc(subject, files, misplaced, was_recorded=record is not None)
+    recorded = {name: digest for name, digest in record["files"].items() if not name.endswith(".safetensors")}
+    changes = changed_files(recorded, subject.digests.sha256_of_files(files))
+    problems = misplaced + _describe(changes, files)
     if (tag := version.tags.get(FILES_TAG)) not in (None, files_digest(record)):
         problems.append(f"the registry's tag {FILES_TAG} is {str(tag)[:12]}, {LOGGED} has {files_digest(record)[:12]}")
     return link("registry files", problems, f"{count_of(len(files), 'file')} as they were logged")
@@ -74,7 +67,9 @@ def _compare_with_dvc(subject: Subject, files: dict[str, Path], misplaced: list[
     differences = differences_from_trained(trained, files)
     if mlmodel := files.get(MLMODEL):
         is_adapter = "adapter_config.json" in trained
-        if lines := mlmodel_problems(mlmodel, base_of(subject.receipt["base"]) if is_adapter else None):
+        if lines := mlmodel_problems(
+            mlmodel, base_of(subject.receipt["base"]) if is_adapter else None, subject.digests
+        ):
             differences[MLMODEL] = "; ".join(lines)
     else:
         differences[MLMODEL] = "is not there"
@@ -93,12 +88,11 @@ def check_run(subject: Subject) -> Link:
     problems = [*_tags(subject, run), *_values(subject, run), *_curves(subject, run)]
     problems += ["everything was deleted"] if run.is_deleted else []
     problems += _description(subject)
-    with TemporaryDirectory(prefix="strop-audit-") as folder:
-        files = subject.registry.run_files(run_id, Path(folder))
-        expected = {paths.RECEIPT: receipt, paths.VERDICT: receipt["verdict"], paths.METRICS: receipt["metrics"]}
-        for path, content in expected.items():
-            problems += _artifact(files.get(path.name), path.name, content)
-        problems += _plots(subject, files)
+    files = subject.run_files
+    expected = {paths.RECEIPT: receipt, paths.VERDICT: receipt["verdict"], paths.METRICS: receipt["metrics"]}
+    for path, content in expected.items():
+        problems += _artifact(files.get(path.name), path.name, content)
+    problems += _plots(subject, files)
     problems += trial_problems(subject)
     summary = f"{count_of(len(run.params), 'parameter')}, {count_of(len(run.metrics), 'metric')}, {count_of(len(files), 'file')}"
     return link("run", [f"{problem} in run {run_id}" for problem in problems], summary)
@@ -218,10 +212,10 @@ def _artifact(path: Path | None, name: str, expected: Any) -> list[str]:
 
 
 def _plots(subject: Subject, files: dict[str, Path]) -> Iterator[str]:
-    stored = dvc_outputs.outputs_in_cache(subject.commit).get(paths.PLOTS.as_posix()) or []
+    stored = subject.outputs.get(paths.PLOTS.as_posix()) or []
     for file in stored:
         copy = files.get(f"plots/{file.relpath}")
-        if copy is None or md5_of(copy) != file.md5:
+        if copy is None or subject.digests.md5(copy) != file.md5:
             yield f"plots/{file.relpath} {'is missing' if copy is None else 'has changed'}"
 
 

@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.errors import AuditError
+from tasks import paths
+from tasks.audit.digests import Digests
+from tasks.errors import AuditError, VersioningError
 from tasks.model_store.ledger_chain import ChainNode, Refs, read_chain, read_refs
 from tasks.model_store.ledger_entries import Entry, judgement_of, retired_versions
 from tasks.vcs import dvc_outputs
@@ -17,7 +19,7 @@ from tasks.vcs.git_objects import ObjectDamaged, Objects, TreeFile
 
 if TYPE_CHECKING:
     from tasks.tracking.model_versions import Version
-    from tasks.tracking.registry import Registry
+    from tasks.tracking.readable import ReadableRegistry
 
 State = Literal["ok", "unrecorded", "removed", "differs"]
 
@@ -51,10 +53,13 @@ class Subject:
 
     model: str
     version: Version
-    registry: Registry
+    registry: ReadableRegistry
     commit: str
     receipt: dict[str, Any]
     objects: Objects
+    digests: Digests
+    scratch: Path
+    """A folder for the files of a registry on a server."""
 
     @cached_property
     def refs(self) -> Refs:
@@ -112,6 +117,32 @@ class Subject:
                 raise AuditError(f"in {self.commit[:12]}: {error}", where=path.as_posix()) from error
         return self._parsed[path]
 
+    @cached_property
+    def logged_files(self) -> dict[str, Path]:
+        """Relative path in the registry's model → its file."""
+        return self.registry.model_files(self.version.source, self.scratch / "model")
+
+    @cached_property
+    def run_files(self) -> dict[str, Path]:
+        """Relative path in the artifacts of the version's run → its file."""
+        return self.registry.run_files(self.version.run_id, self.scratch / "run")
+
+    @property
+    def has_erasures(self) -> bool:
+        """Whether rows were erased from the version's raw batches."""
+        return any(file.erasure for file in self.stored(paths.RAW))
+
+    @cached_property
+    def outputs(self) -> dict[str, list[StoredFile] | None]:
+        """Every output of the version, as `outputs_in_cache`: DVC is opened once for all of them."""
+        return dvc_outputs.outputs_in_cache(self.commit)
+
     def stored(self, path: Path) -> list[StoredFile]:
-        """The files of an output of the version, in DVC's cache."""
-        return dvc_outputs.stored_files(self.commit, path)
+        """The files of an output of the version, in DVC's cache; missing ones are fetched."""
+        try:
+            files = self.outputs.get(path.as_posix())
+        except VersioningError:  # one listing is damaged: the others can still be read
+            files = None
+        if files is None or any(file.is_missing for file in files):
+            return dvc_outputs.stored_files(self.commit, path)
+        return files

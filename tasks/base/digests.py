@@ -11,7 +11,7 @@ STAT_CACHE = paths.CACHE / "base-files.json"
 """Caches digests by size, times and inode."""
 
 
-def cached_digests(files: dict[str, Path], *, trusts_times: bool = True) -> dict[str, str]:
+def cached_digests(files: dict[str, Path]) -> dict[str, str]:
     """Name → sha256. A file with unchanged size, times and inode is not read again: the time of an inode's last change cannot be
     set back."""
     stored = read_object(STAT_CACHE)
@@ -21,7 +21,7 @@ def cached_digests(files: dict[str, Path], *, trusts_times: bool = True) -> dict
             continue
         stat, key = path.stat(), str(path.resolve())
         state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        if not trusts_times or stored.get(key, [])[:-1] != state:
+        if stored.get(key, [])[:-1] != state:
             entries[key] = [*state, file_digest(path)]
         digests[name] = entries[key][-1]
     if entries != stored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,12 +129,17 @@ def read_base() -> BaseRecord:
         ) from error
 
 
-def verify_base(record: BaseRecord, *, trusts_times: bool = True, downloads: bool = True) -> dict[str, Path]:
+def verify_base(
+    record: BaseRecord,
+    *,
+    digests_of: Callable[[dict[str, Path]], dict[str, str]] = cached_digests,
+    downloads: bool = True,
+) -> dict[str, Path]:
     """Checks that the files on this disk are exactly the pinned ones, and returns their paths. A missing base from scratch is
     created again.
 
     Args:
-        trusts_times: do not read a file again whose size, times and inode are unchanged.
+        digests_of: name → sha256 of the files. The default does not read a file again whose size, times and inode are unchanged.
         downloads: download the missing files of a base of the hub.
 
     Raises:
@@ -144,7 +150,7 @@ def verify_base(record: BaseRecord, *, trusts_times: bool = True, downloads: boo
     else:
         _require_scratch_base(record, record.origin)
         files = files_in(record.folder)
-    digests = cached_digests(files, trusts_times=trusts_times)
+    digests = digests_of(files)
     for name in sorted({*record.files, *digests}):
         current, pinned = digests.get(name), record.files.get(name)
         if current != pinned:

@@ -16,6 +16,10 @@ from tasks import paths
 from tasks.runtime.files import content_digest, file_digest
 
 LOGGED = paths.REPORTS / "logged.json"
+REPORT_KEY = "report"
+"""In the record: the sha256 of the run's report, or null. Versions of earlier releases do not have it."""
+REPORT_HEAD = 4000
+"""Characters at the start of report.html that contain the digest of its verdict."""
 
 WRITTEN_BY_MLFLOW = {
     *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta"),
@@ -41,9 +45,22 @@ def digests(files: Mapping[str, Path]) -> dict[str, str]:
     return {name: file_digest(path) for name, path in sorted(files.items())}
 
 
-def record_of(source: str, files: Mapping[str, Path]) -> dict[str, Any]:
-    """The record that registration stores."""
-    return {"source": source, "files": digests(files)}
+def record_of(source: str, files: Mapping[str, Path], report: Path | None) -> dict[str, Any]:
+    """The record that registration stores.
+
+    Args:
+        report: the run's report.html in the registry; None where no report was logged.
+    """
+    return {"source": source, "files": digests(files), REPORT_KEY: file_digest(report) if report else None}
+
+
+def is_report_of(path: Path, verdict: Mapping[str, Any]) -> bool:
+    """Whether the report is about this verdict: it has no other name than that of an earlier run's."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return f'name="strop-verdict" content="{content_digest(verdict)}"' in file.read(REPORT_HEAD)
+    except (OSError, ValueError):
+        return False
 
 
 def files_digest(record: dict[str, Any]) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 from tasks import paths
 from tasks.model_store.approvals import CARD
+from tasks.model_store.logged_files import is_report_of
 from tasks.register.ml_bom import BOM, ml_bom
 from tasks.register.model_card import model_card
-from tasks.runtime.files import content_digest, read_object
+from tasks.runtime.files import read_object
 from tasks.tracking.live_metrics import read_points, trial_name
 from tasks.tracking.registry import Registry
 from tasks.tracking.run_record import numbers_of, params_of
@@ -31,8 +32,6 @@ from tasks.tracking.tags import (
 
 STATUS = {"complete": "FINISHED", "repeated": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 """State of a search's trial → status of its run."""
-REPORT_HEAD = 4000
-"""Characters at the start of report.html that contain the digest of its verdict."""
 
 
 def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Path = Path()) -> str:
@@ -86,15 +85,6 @@ def complete_trials(registry: Registry, run_id: str, search: dict[str, Any]) -> 
             points.append(Point("valid_loss", trial["valid_loss"], 0))
         registry.log_points(child, points)
         registry.end_run(child, STATUS[trial["state"]])
-
-
-def is_report_of(path: Path, verdict: dict[str, Any]) -> bool:
-    """Whether the report is about this verdict: it has no other name than that of an earlier run's."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            return f'name="strop-verdict" content="{content_digest(verdict)}"' in file.read(REPORT_HEAD)
-    except (OSError, ValueError):
-        return False
 
 
 def _drift(dataset: str, root: Path) -> list[dict[str, Any]]:

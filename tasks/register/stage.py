@@ -194,9 +194,10 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
                 f"points at another commit than that of version {number}", where=tag_name(model, number), fix=fix
             )
         return commit
-    source = registry.version(number).source
+    version = registry.version(number)
     with TemporaryDirectory(prefix="strop-register-") as scratch:
-        write_json(LOGGED, record_of(source, registry.model_files(source, Path(scratch))))
+        files = registry.model_files(version.source, Path(scratch, "model"))
+        write_json(LOGGED, record_of(version.source, files, _logged_report(registry, version.run_id, Path(scratch))))
     write_text(paths.VERSION_PAGE, version_page(receipt, model, number))
     head = receipt["ledger_head"] if "ledger_head" in receipt else head_of(model)
     subject = f"{model} v{number}: {outcome}"
@@ -206,6 +207,12 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
     ref = f"refs/tags/{tag_name(model, number)}" if outcome == "passed" else refused_ref(model, number)
     git.make_ref(ref, snapshot_commit)
     return snapshot_commit
+
+
+def _logged_report(registry: Registry, run_id: str, folder: Path) -> Path | None:
+    """A copy of the report that the run has, below `folder`."""
+    name = paths.REPORT.name
+    return registry.download_file(run_id, name, folder) if registry.has_file(run_id, name) else None
 
 
 def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import pathname2url, url2pathname
 
 from tasks import paths
-from tasks.tracking.sqlite_paths import path_of, project_of, wait_while_locked
+from tasks.tracking.sqlite_paths import open_read_only, path_of, project_of, wait_while_locked
 
 ARTIFACTS = paths.REGISTRY_FOLDER / "artifacts"
 
@@ -61,6 +61,14 @@ def make_relative(path: Path) -> bool:
             for table, column in COLUMNS:
                 _make_rows_relative(database, table, column, absolute, project, relative)
     return True
+
+
+def has_absolute_locations(path: Path) -> bool:
+    """Whether `make_relative` would change the file: its project may have been moved or copied."""
+    if project_of(path) is None:
+        return False
+    with open_read_only(path) as database:
+        return bool(_absolute_locations(database, f"/{ARTIFACTS.as_posix()}"))
 
 
 def local_folder(location: str, uri: str) -> Path | None:

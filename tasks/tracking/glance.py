@@ -129,22 +129,33 @@ def _on_server(uri: str, model: str, login: dict[str, str]) -> RegistryState:
     return _from_response(response, without_credentials(uri))
 
 
-def request(uri: str, endpoint: str, login: dict[str, str], fields: dict[str, str], *, method: str = "GET") -> Any:
+def request(
+    uri: str,
+    endpoint: str,
+    login: dict[str, str],
+    fields: dict[str, Any],
+    *,
+    method: str = "GET",
+    api: str = "mlflow",
+    seconds: float = TIMEOUT_SECONDS - 1,
+    stream: bool = False,
+) -> Any:
     """A server's response. Raises OSError (requests' own errors are OSErrors) where there is none.
 
     Args:
         fields: the query of a GET, the JSON body of a POST.
+        api: the part of MLflow's API: `mlflow`, or `mlflow-artifacts` for files.
     """
     import requests
 
     parts = urlsplit(uri)
-    address = urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/api/2.0/mlflow/{endpoint}", "", ""))
+    address = urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/api/2.0/{api}/{endpoint}", "", ""))
     session = requests.Session()
     if is_loopback(uri):
         session.trust_env = False  # a proxy cannot reach this machine's own servers
-    timeout = TIMEOUT_SECONDS - 1
     options: dict[str, Any] = {"params": fields} if method == "GET" else {"json": fields}
-    return session.request(method, address, timeout=timeout, verify=_certificates(), **options, **_credentials(login))
+    options |= {"timeout": seconds, "stream": stream, "verify": _certificates(), **_credentials(login)}
+    return session.request(method, address, **options)
 
 
 def _from_response(response: Any, uri: str) -> RegistryState:

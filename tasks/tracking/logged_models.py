@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from warnings import catch_warnings
 
-from tasks.errors import RegistryError
 from tasks.runtime.files import file_digest, files_below
 from tasks.tracking.artifact_paths import local_folder
 from tasks.tracking.connection import RegistryConnection, long_timeout, mlflow_errors
+from tasks.tracking.model_ids import model_id_of, names_model
 from tasks.tracking.model_versions import Version
 from tasks.tracking.tags import WEIGHTS_MISSING_TAG, WEIGHTS_TAG
 
@@ -122,10 +122,10 @@ class Models(RegistryConnection):
 
     def model_metrics(self, source: str | None) -> list[tuple[str, float]]:
         """The metrics that MLflow copies to a logged model from its run. Empty where the source names no logged model."""
-        if not _names_model(source):
+        if not names_model(source):
             return []
         with mlflow_errors(self.uri):
-            metrics = self.client.get_logged_model(_model_id(source)).metrics or []
+            metrics = self.client.get_logged_model(model_id_of(source)).metrics or []
             return [(str(metric.key), float(metric.value)) for metric in metrics]
 
     def foreign_location(self, version: Version) -> str:
@@ -135,7 +135,7 @@ class Models(RegistryConnection):
         """
         with mlflow_errors(self.uri):
             location = self.client.get_model_version_download_uri(self.model, str(version.version))
-            own = self.client.get_logged_model(_model_id(version.source)).artifact_location
+            own = self.client.get_logged_model(model_id_of(version.source)).artifact_location
         return "" if location in (own, version.source) else str(location)
 
     def share_weights(self, source: str, kept: Path) -> None:
@@ -157,7 +157,7 @@ class Models(RegistryConnection):
             yield
 
     def _local_artifacts(self, source: str) -> Path | None:
-        root = local_folder(self.client.get_logged_model(_model_id(source)).artifact_location, self.uri)
+        root = local_folder(self.client.get_logged_model(model_id_of(source)).artifact_location, self.uri)
         return root if root and root.is_dir() else None
 
     def _with_weights(self, weights: str) -> Any:
@@ -171,18 +171,6 @@ class Models(RegistryConnection):
                 if root := local_folder(model.artifact_location, self.uri):
                     shutil.rmtree(root.parent, ignore_errors=True)
                 self.client.delete_logged_model(model.model_id)
-
-
-def _model_id(source: str | None) -> str:
-    """The id of the logged model that a version's source names. Raises RegistryError where it names none: Strop's all do."""
-    if not _names_model(source):
-        fix = "See who registered it: strop history. Make it again: strop registry rebuild"
-        raise RegistryError("names no logged model", where=f"the registry, source {source!r}", fix=fix)
-    return str(source).removeprefix("models:/")
-
-
-def _names_model(source: str | None) -> bool:
-    return str(source).startswith("models:/m-")
 
 
 @contextlib.contextmanager

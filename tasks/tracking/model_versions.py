@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,6 +32,19 @@ def anchors_of(tags_of: Mapping[int, Mapping[str, str]]) -> dict[int, frozenset[
     return {number: frozenset(tags[key] for key in ANCHORS if key in tags) for number, tags in ours.items()}
 
 
+def no_such_version(number: int, model: str, versions: Iterable[int], where: str) -> RegistryError:
+    """The error for a version that a registry does not have.
+
+    Args:
+        versions: those that it has, oldest first.
+    """
+    return RegistryError(
+        f"has no version {number} of {model}; it has {', '.join(map(str, versions)) or 'none'}",
+        where=where,
+        fix="See: strop history. If the registry was lost, make it again: strop registry rebuild",
+    )
+
+
 class Versions(RegistryConnection):
     """The versions and aliases of one registered model."""
 
@@ -44,15 +57,10 @@ class Versions(RegistryConnection):
 
     def version(self, number: int) -> Version:
         """Raises RegistryError where there is no such version."""
-        for version in (versions := self.versions()):
-            if version.version == number:
-                return version
-        numbers = ", ".join(str(v.version) for v in versions) or "none"
-        raise RegistryError(
-            f"has no version {number} of {self.model}; it has {numbers}",
-            where=without_credentials(self.uri),
-            fix="See: strop history. If the registry was lost, make it again: strop registry rebuild",
-        )
+        versions = {version.version: version for version in self.versions()}
+        if number not in versions:
+            raise no_such_version(number, self.model, versions, without_credentials(self.uri))
+        return versions[number]
 
     def anchors(self) -> dict[int, frozenset[str]]:
         """Version that Strop registered → the ledger entries that its tags name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from support.toyworld import git as user
 from support.toyworld import run_stages, set_params, set_verdicts
 
 from tasks import paths
-from tasks.audit.links import LINKS
-from tasks.audit.stage import Link, audit, rebuild
+from tasks.audit.links import DATA_LINKS, LINKS
+from tasks.audit.stage import Link, audit, audit_dataset, rebuild
 from tasks.config import load_config
 from tasks.errors import AuditError, RegistryError
 from tasks.model_store.ledger import ledger_ref
@@ -32,7 +33,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def broken(version: int = 1) -> dict[str, str]:
-    return {link.name: link.detail for link in audit(load_config(), version) if not link.ok}
+    return {link.name: link.detail for link in audit(load_config(), version, deep=True) if not link.ok}
 
 
 def change_one_byte(path: Path) -> None:
@@ -186,3 +187,56 @@ def test_a_version_is_audited_with_the_plugins_of_its_commit(world: Path) -> Non
         patch.setattr("tasks.audit.stage.receipt_at", lambda _: receipt)
         assert "plugin mine.strop differs" in broken(version)["parameters"]
     unload_plugins()
+
+
+def test_settings_of_a_later_release_are_no_difference_unless_params_yaml_has_them(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer Strop knows settings that the receipt of an earlier version does not have."""
+
+    def parameters(*missing: str) -> Link:
+        receipt = json.loads(user("show", f"tiny@v1:{paths.RECEIPT}"))
+        for name in missing:
+            section, key = name.split(".")
+            del receipt["params"][section][key]
+        monkeypatch.setattr("tasks.audit.stage.receipt_at", lambda _: receipt)
+        monkeypatch.setattr("tasks.audit.links.LINKS", {"parameters": LINKS["parameters"]})
+        return audit(load_config(), 1)[0]
+
+    assert "later release" not in parameters().detail
+    later = parameters("gate.alpha", "gate.confidence")
+    assert (later.ok, "2 settings of a later release" in later.detail) == (True, True)
+    assert parameters("finetune.seed").detail == "finetune.seed differs"
+
+
+def test_the_data_links_of_a_dataset_are_checked_alone(world: Path) -> None:
+    dataset = json.loads(user("show", f"tiny@v1:{paths.RECEIPT}"))["dataset"]
+    for deep in (False, True):
+        result = audit_dataset(load_config(), dataset[:8], deep=deep)
+        assert [link.name for link in result.links] == list(DATA_LINKS)
+        assert (result.is_whole, result.version) == (True, 2), "the newest version with it"
+    (batch,) = paths.RAW.rglob("*.parquet")
+    detach(batch)
+    change_one_byte(batch)
+    assert [link.name for link in audit_dataset(load_config(), "v1").links if not link.ok] == ["raw batches"]
+
+
+def test_the_command_writes_a_page_and_refuses_what_does_not_go_together(
+    world: Path, strop: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, err = strop("audit", "1", "--deep", "--html", "audit.html", "--json")
+    facts = json.loads(out)
+    assert (code, facts["ok"], facts["deep"], err) == (0, True, True, "")
+    assert [entry["kind"] for entry in facts["ledger"]] == ["judged", "promoted", "judged"]
+    assert "Audit of version 1" in Path("audit.html").read_text(encoding="utf-8")
+    assert "Report: " in strop("audit", "1", "--html", "audit.html")[1]
+    for arguments in (
+        ["1", "--row", "abcdef"],
+        ["--dataset", "v1", "--rebuild"],
+        ["--row", "abcdef", "--html", "x"],
+        [],
+    ):
+        assert strop("audit", *arguments)[0] == 2
+    code, out, err = strop("audit", "--dataset", "fedcba98")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "no version has this dataset" in err

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tasks.audit.digests import Digests
 from tasks.audit.made import _of_receipt
 from tasks.model_store.template_digests import template_digests
 from tasks.runtime.files import content_digest, file_digest
@@ -29,7 +30,7 @@ def version(tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def problems(receipt: dict[str, Any], files: dict[str, Any]) -> list[str]:
-    subject: Any = SimpleNamespace(receipt=receipt)
+    subject: Any = SimpleNamespace(receipt=receipt, digests=Digests(reads_all=True))
     return _of_receipt(subject, files)
 
 

@@ -6,28 +6,36 @@ One registered project per module: each case makes a change, checks the report, 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import toyworld
+from support.tampering import (
+    REF,
+    Change,
+    broken,
+    changed,
+    edited_registry,
+    forged_tag,
+    in_dvc,
+    in_registry,
+    replaced,
+    rewritten,
+    with_field,
+)
 from support.toyworld import git as user
 from support.toyworld import register, run_stages, set_verdicts
 
 from tasks import paths
-from tasks.audit import links
 from tasks.audit.stage import audit
 from tasks.config import load_config
-from tasks.model_store.ledger import ledger_ref, read_ledger
+from tasks.model_store.ledger import read_ledger
 from tasks.model_store.ledger_chain import LAST_HEADS, LedgerBroken, save_head
 from tasks.model_store.logged_files import LOGGED
 from tasks.model_store.serving import read_serving
@@ -38,7 +46,6 @@ from tasks.vcs import dvc_outputs
 
 pytestmark = pytest.mark.usefixtures("warm")
 
-REF = ledger_ref("tiny")
 ENTRIES = ["judged 1", "promoted 1", "judged 2", "promoted 2", "rolled_back 1", "judged 3", "judged 4"]
 """Of the project: version 3 was refused, and 4 passed the gate and waits."""
 
@@ -71,47 +78,9 @@ def unpack_objects() -> None:
         kept.unlink()
 
 
-def broken(version: int = 1, *only: str) -> dict[str, str]:
-    """What differs, by link; of some links, where only these are of interest."""
-    with pytest.MonkeyPatch.context() as patch:
-        if only:
-            patch.setattr(links, "LINKS", {name: links.LINKS[name] for name in only})
-        return {link.name: link.detail for link in audit(load_config(), version) if not link.ok}
-
-
-@contextmanager
-def replaced(path: Path, content: bytes | None) -> Iterator[None]:
-    """Other bytes in a file's place, or none: its hard links elsewhere stay as they are."""
-    kept = Path(".strop/kept").absolute()
-    existed = path.exists()
-    if existed:
-        os.replace(path, kept)
-    try:
-        if content is not None:
-            path.write_bytes(content)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        if existed:
-            os.replace(kept, path)
-
-
-def changed(path: Path) -> bytes:
-    """A file's bytes with one value changed: still JSON, where it is JSON."""
-    content = path.read_bytes()
-    if path.name == "adapter_config.json":
-        config = json.loads(content)
-        config["lora_alpha"] *= 10
-        return json.dumps(config).encode()
-    if path.suffix in (".safetensors", ".parquet"):
-        middle = len(content) // 2
-        return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    return content + b"\n"
-
-
 def test_an_untouched_version_is_ok(world: Path) -> None:
     for version in (1, 2, 3, 4):
-        assert [link for link in audit(load_config(), version) if link.state != "ok"] == []
+        assert [link for link in audit(load_config(), version, deep=True) if link.state != "ok"] == []
 
 
 # the model in the registry and in DVC
@@ -126,17 +95,6 @@ IN_DVC = {
     *("adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "curves.jsonl", "templates.json"),
     *("tokenizer.json", "tokenizer_config.json"),
 }
-
-
-def in_registry(name: str) -> Path:
-    registry = open_registry(load_config())
-    return registry.model_files(registry.version(1).source, Path("scratch"))[name]
-
-
-def in_dvc(output: Path, name: str = "") -> Path:
-    commit = commit_of("tiny", 1)
-    assert commit is not None
-    return next(file.path for file in dvc_outputs.stored_files(commit, output) if file.relpath == name)
 
 
 def test_the_table_has_every_file_of_the_model(world: Path) -> None:
@@ -222,10 +180,10 @@ def test_a_file_that_was_added_to_the_base_is_named(base: Path) -> None:
 
 
 def test_the_audit_reads_a_base_with_unchanged_size_and_times(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.base import digests
+    from tasks.audit import digests
 
     assert broken(1, "base") == {}
-    monkeypatch.setattr(digests, "file_digest", lambda path: "0" * 64)  # a bit that the disk flipped
+    monkeypatch.setitem(digests.ALGORITHMS, "sha256", lambda path: "0" * 64)  # a bit that the disk flipped
     assert "has changed" in broken(1, "base")["base"]
 
 
@@ -255,48 +213,6 @@ AT_THE_TAG = {
     "data/reports/logged.json": "registry files",
     "data/reports/version.md": "run",
 }
-
-
-def other_content(name: str, content: str) -> str:
-    edits = {
-        "params.yaml": ('"seed": 1', '"seed": 7'),
-        "dvc.lock": ("size: 1\n", "size: 3\n"),
-        "dvc.yaml": ("python toy.py finetune", "python toy.py gate"),
-        "data/round.json": ('"looks": 0', '"looks": 1'),
-        "data/start.json": ("answers", "texts"),
-        "data/base.json": ('"kind": "folder"', '"kind": "hub"'),
-        "data/reports/receipt.json": ('"looks": 0', '"looks": 1'),
-        "data/reports/logged.json": ('"peft/adapter_config.json": "', '"peft/adapter_config.json": "0'),
-        "data/decisions.jsonl": ("", '{"what": "forget"}\n'),
-        "verdicts.json": ("{}", '{"1": true}'),
-    }
-    before, after = edits.get(name, ("", "# changed\n"))
-    assert before in content
-    return content.replace(before, after, 1)
-
-
-@contextmanager
-def forged_tag(name: str) -> Iterator[None]:
-    """The tag of version 1 at a commit whose file is another; everything else is as it was, its message too."""
-    commit = user("rev-parse", "tiny@v1").strip()
-    content = other_content(name, user("show", f"{commit}:{name}"))
-    index = {**os.environ, "GIT_INDEX_FILE": str(Path("forged-index").resolve())}
-
-    def git(*arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(["git", *arguments], input=stdin, env=index, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    git("read-tree", commit)
-    blob = git("hash-object", "-w", "--stdin", stdin=content)
-    git("update-index", "--cacheinfo", f"100644,{blob},{name}")
-    message = git("log", "-1", "--format=%B", commit)
-    forged = git("commit-tree", git("write-tree"), "-p", f"{commit}^", "-F", "-", stdin=message)
-    user("tag", "-f", "tiny@v1", forged)
-    try:
-        yield
-    finally:
-        user("tag", "-f", "tiny@v1", commit)
-        Path("forged-index").unlink()
 
 
 @pytest.mark.parametrize("name", sorted(AT_THE_TAG))
@@ -355,20 +271,6 @@ EDITS = {
 }
 
 
-@contextmanager
-def edited_registry(*statements: tuple[str, tuple[Any, ...]]) -> Iterator[None]:
-    database = Path("mlflow/mlflow.db")
-    with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(":memory:")) as kept:
-        live.backup(kept)
-        with live:
-            for statement, values in statements:
-                assert live.execute(statement, values).rowcount, statement
-        try:
-            yield
-        finally:
-            kept.backup(live)
-
-
 @pytest.mark.parametrize("what", sorted(EDITS))
 def test_a_changed_copy_in_mlflow_is_named(world: Path, what: str) -> None:
     statement, named = EDITS[what]
@@ -404,19 +306,17 @@ TRIAL_EDITS = {
 def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
     """The receipt says why the candidate has its settings; these runs are what people look at."""
     from tasks.audit.registered import trial_problems
-    from tasks.audit.stage import _subject
+    from tasks.audit.stage import auditing
     from tasks.register.mlflow_run import complete_trials
     from tasks.tracking.tags import TRIAL_TAG
-    from tasks.vcs.git_objects import Objects
 
-    with Objects() as objects:
-        whole = _subject(load_config(), 1, objects)
+    with auditing(load_config(), 1) as whole:
         training = {**whole.receipt["training"], "search": {"trials": TRIALS}}
         subject = replace(whole, receipt={**whole.receipt, "training": training})
         run_id = subject.version.run_id
         assert list(trial_problems(whole)) == []
         assert len(list(trial_problems(subject))) == len(TRIALS)
-        complete_trials(subject.registry, run_id, training["search"])
+        complete_trials(open_registry(load_config()), run_id, training["search"])
         assert list(trial_problems(subject)) == []
         trial = subject.registry.find_run(TRIAL_TAG, f"{run_id}/0")
         for statement, named in TRIAL_EDITS.items():
@@ -462,44 +362,6 @@ def test_a_version_that_names_no_logged_model_is_reported(world: Path, source: s
 
 
 # the ledger
-
-Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
-
-
-def entries() -> list[dict[str, Any]]:
-    messages = user("log", "--reverse", "--format=%B%x00", REF)
-    return [json.loads(part.split("\n\n", 1)[1]) for part in messages.split("\0")[:-1]]
-
-
-@contextmanager
-def rewritten(change: Change) -> Iterator[None]:
-    """Another chain of entries in the ledger's place, made as Strop makes it, that begins as the real one does up to the first
-    entry that is other. This clone's own note is gone."""
-    head = user("rev-parse", REF).strip()
-    parent: list[str] = []
-    before, commits = entries(), user("rev-list", "--reverse", REF).split()
-    is_same = True
-    tree = subprocess.run(["git", "mktree"], input="", capture_output=True, text=True, check=True).stdout.strip()
-    for number, entry in enumerate(change(before)):
-        is_same = is_same and before[number : number + 1] == [entry]
-        if is_same:
-            parent = ["-p", commits[number]]
-            continue
-        text = json.dumps(entry, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        message = f"{entry['kind']} tiny v{entry['version']}\n\n{text}\n"
-        parent = ["-p", user("commit-tree", tree, *parent, "-m", message.rstrip("\n")).strip()]
-    user("update-ref", REF, parent[1])
-    LAST_HEADS.unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        user("update-ref", REF, head)
-        LAST_HEADS.unlink(missing_ok=True)
-        save_head("tiny", head)
-
-
-def with_field(place: int, **values: Any) -> Change:
-    return lambda chain: [{**entry, **(values if number == place else {})} for number, entry in enumerate(chain)]
 
 
 def without(place: int) -> Change:
@@ -696,7 +558,7 @@ def test_an_old_version_reports_what_was_not_recorded(world: Path, monkeypatch: 
     monkeypatch.setattr(
         room, "claims_of", lambda *given: {v: type(c)(c.commit, c.receipt) for v, c in claims(*given).items()}
     )
-    checked = {link.name: link for link in audit(load_config(), 1)}
+    checked = {link.name: link for link in audit(load_config(), 1, deep=True)}
     assert all(link.ok for link in checked.values()), [link for link in checked.values() if not link.ok]
     assert {name for name, link in checked.items() if link.state == "unrecorded"} == {"ledger", "registry files"}
     assert "registered before the digests were recorded" in checked["registry files"].detail
@@ -749,7 +611,7 @@ def test_an_old_model_on_another_base_is_named(world: Path, tmp_path: Path, monk
     for place, is_other in ((other, True), (tmp_path / "of-another-machine", False)):
         lines[places[0]] = f"    local_base_model_path: {place}"
         with replaced(path, "\n".join(lines).encode()):
-            checked = {link.name: link for link in audit(load_config(), 1)}["registry files"]
+            checked = {link.name: link for link in audit(load_config(), 1, deep=True)}["registry files"]
             assert checked.ok is not is_other
             assert ("other weights than the base" in checked.detail) is is_other
     with replaced(path, None):

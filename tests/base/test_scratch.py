@@ -16,6 +16,7 @@ from support.rawtext import text_rows
 from support.toy_rows import toy_rows, write_part
 
 from tasks import paths
+from tasks.audit.digests import Digests
 from tasks.audit.links import check_base
 from tasks.base.convert import base_folder
 from tasks.base.load import load_base, load_tokenizer
@@ -161,7 +162,9 @@ def test_a_missing_batch_of_a_base_from_scratch_is_named(pages: Path) -> None:
 
 def test_the_audit_of_a_version_recreates_the_base_and_names_what_is_missing(pages: Path) -> None:
     record = pin_base(from_scratch())
-    subject: Any = SimpleNamespace(receipt={"base": {**record.entry(), "digest": record.digest}})
+    subject: Any = SimpleNamespace(
+        receipt={"base": {**record.entry(), "digest": record.digest}}, digests=Digests(reads_all=True)
+    )
     shutil.rmtree(paths.BASES)
     assert check_base(subject).ok
     shutil.rmtree(paths.BASES)

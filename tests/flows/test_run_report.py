@@ -19,7 +19,7 @@ from flows.report.run_report.content import read_content
 from flows.report.run_report.verdict_words import explain, sentences
 from tasks import paths
 from tasks.config import load_config
-from tasks.register.mlflow_run import is_report_of
+from tasks.model_store.logged_files import is_report_of
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.state.verdict import outcome_of
 

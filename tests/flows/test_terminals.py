@@ -105,6 +105,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "history": (["history"], [MARKUP, STAYS]),
     "status": (["status"], []),
     "why": (["rows", "why", "ROW"], [MARKUP, "\\x1b[2J", STAYS[:10]]),
+    "audit of a row": (["audit", "--row", "ROW"], [MARKUP, "\\x1b[2J", STAYS[:10]]),
     "quarantine list": (["quarantine", "list"], ["\\x1b]0;title"]),
     "quarantine show": (["quarantine", "show", "REFUSED"], [MARKUP, "[bold]\\u202e城.jsonl"]),
     "quarantine export": (["quarantine", "export", "a[bold]\x1b.jsonl"], ["a[bold]\\x1b.jsonl"]),

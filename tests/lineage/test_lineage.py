@@ -70,6 +70,26 @@ def test_a_row_tells_where_it_came_from_and_which_versions_hold_it(two_versions:
     assert found.content["output"] == "不知道。"
 
 
+def test_the_audit_of_a_row_checks_its_batch_and_names_the_versions_by_use(two_versions: Path, strop: Any) -> None:
+    (row_id,) = select_rows([], ["input=", "instruction=第99个城市叫什么？"])
+    code, out, _ = strop("audit", "--row", row_id[:10])
+    split = row_history.row_history(row_id, "tiny").versions[2]
+    used = {"train": "trained on by: v2", "valid": "validated on by: v2", "test": "tested on by: v2"}[split]
+    assert (code, used in out, "inbox/qa-2.jsonl line 2" in out, "as in the manifest" in out) == (0, True, True, True)
+    facts = json.loads(strop("audit", "--row", row_id, "--json")[1])
+    (copy,) = facts["copies"]
+    uses = {"train": "trained", "valid": "validated", "test": "tested"}
+    assert (facts["ok"], facts["uses"][uses[split]]) == (True, [2])
+    path = paths.RAW / "qa" / f"{copy['batch']}.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    for walk in ([], ["--deep"]):
+        code, out, _ = strop("audit", "--row", row_id, "--json", *walk)
+        assert (code, json.loads(out)["links"][0]["detail"]) == (1, f"{path} has changed")
+    assert strop("audit", "--row", "ffffffff")[0] == 1
+
+
 def test_a_version_that_was_trained_on_from_one_that_saw_a_row_has_it_in_its_weights(
     two_versions: Path, monkeypatch: pytest.MonkeyPatch, strop: Any
 ) -> None:

@@ -83,11 +83,13 @@ def test_an_approval_is_recorded_with_name_and_comment_for_one_model_and_one_ver
         assert f"promoted by 李雷 on {entry.when}: 我读过全部回答" in text
     assert card.startswith("---\n"), "the metadata stay first"
     assert card.count("## Limits") == card.count("## Approval") == 1
-    assert all(link.ok is not False for link in audit(load_config(), 2)), "what is registered has not changed"
-    (verdict,) = [link for link in audit(load_config(), 2) if link.name == "verdict"]
+    assert all(link.ok is not False for link in audit(load_config(), 2, deep=True)), (
+        "what is registered has not changed"
+    )
+    (verdict,) = [link for link in audit(load_config(), 2, deep=True) if link.name == "verdict"]
     assert (verdict.ok, verdict.detail) == (True, f"passed; {entry.approval}")
     registry.set_version_tags(2, {"strop.promoted": "promoted by 韩梅梅 on 2026-01-01: fine"})
-    (verdict,) = [link for link in audit(load_config(), 2) if link.name == "verdict"]
+    (verdict,) = [link for link in audit(load_config(), 2, deep=True) if link.name == "verdict"]
     assert not verdict.ok
     assert "which no entry of the ledger has" in verdict.detail
 

@@ -118,7 +118,7 @@ def test_an_empty_registry_gets_the_content_of_the_lost_one(
     assert (first.made, first.kept, lost(first), first.aside) == ([1, 2, 3, 5], [], {}, None)
     assert differences(before) == []
     for version in (1, 2, 3, 5):
-        links = audit(load_config(), version)
+        links = audit(load_config(), version, deep=True)
         assert all(link.ok for link in links), [link for link in links if not link.ok]
 
     again = make_again()
@@ -145,7 +145,7 @@ def plugin(world: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("plugin")
 def test_a_tag_of_a_plugin_is_set_on_earlier_versions_and_audited() -> None:
     def problems() -> list[str]:
-        return [link.detail for link in audit(load_config(), 1) if not link.ok]
+        return [link.detail for link in audit(load_config(), 1, deep=True) if not link.ok]
 
     assert problems() == [], "a version from before the tag"
     make_again()
@@ -235,25 +235,25 @@ def test_missing_parts_are_listed_by_version_and_the_rest_is_rebuilt(
     registry = open_registry(load_config())
     assert registry.alias("champion") == 1
     assert registry.version(3).tags["strop.verdict"] == "refused"
-    assert not {link.name: link.ok for link in audit(load_config(), 1)}["weights"]
-    assert all(link.ok for link in audit(load_config(), 2))
+    assert not {link.name: link.ok for link in audit(load_config(), 1, deep=True)}["weights"]
+    assert all(link.ok for link in audit(load_config(), 2, deep=True))
     again = make_again()
     assert (again.made, again.kept, set(lost(again))) == ([], [1, 2, 3, 5], {1, 3})
 
     for stored in gone:
         stored.write_bytes(weights_file)
     assert make_again().made == [1]
-    assert all(link.ok for link in audit(load_config(), 1))
+    assert all(link.ok for link in audit(load_config(), 1, deep=True))
 
 
 def test_artifacts_that_were_deleted_are_restored(world: Path) -> None:
     before = holds()
     shutil.rmtree("mlflow/artifacts")
-    assert not {link.name: link.ok for link in audit(load_config(), 1)}["weights"]
+    assert not {link.name: link.ok for link in audit(load_config(), 1, deep=True)}["weights"]
     assert make_again().made == [1, 2, 3, 5]
     assert differences(before) == []
     for version in (1, 2, 3, 5):
-        links = audit(load_config(), version)
+        links = audit(load_config(), version, deep=True)
         assert all(link.ok for link in links), [link for link in links if not link.ok]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from tasks.model_store.ledger import champion_of, read_ledger
 from tasks.model_store.versions import weights_folder
 from tasks.promote.stage import promote, rollback
 from tasks.register import logged_model, stage
-from tasks.tracking.registry import open_registry
+from tasks.tracking.readable import open_for_reading
+from tasks.tracking.registry import Registry, open_registry
+from tasks.tracking.tags import RECEIPT_TAG
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -70,14 +73,57 @@ def test_a_version_is_registered_promoted_rolled_back_and_audited(
     assert (registry.alias("champion"), registry.alias("challenger")) == (1, None)
     assert [version.version for version in registry.versions()] == [1, 2]
     for version in (1, 2):
-        links = audit(load_config(), version)
+        links = audit(load_config(), version, deep=True)
         assert all(link.ok for link in links), [link for link in links if not link.ok]
+    _is_read_without_mlflow_as_with_it(registry, scratch)
     champion = champion_of(read_ledger(model))
     assert champion is not None
     assert weights_folder(model, 1, champion.weights_digest).is_dir()
     _holds_what_it_should(registry.version(1).run_id)
     assert not list(scratch.rglob("*.safetensors")), "a copy of the model was left in the folder of temporary files"
     assert PASSWORD not in "".join(capfd.readouterr())
+
+
+def _is_read_without_mlflow_as_with_it(registry: Registry, scratch: Path) -> None:
+    """The audit reads a file by SQL and a server by HTTP."""
+    reader = open_for_reading(load_config())
+    assert not isinstance(reader, Registry)
+    assert (reader.anchors(), reader.alias("champion"), reader.alias("x")) == (registry.anchors(), 1, None)
+    for number in (1, 2):
+        version = registry.version(number)
+        assert reader.version(number) == version
+        assert reader.foreign_location(version) == registry.foreign_location(version) == ""
+        assert sorted(reader.model_metrics(version.source)) == sorted(registry.model_metrics(version.source))
+        data = registry.run_data(version.run_id)
+        assert reader.run_data(version.run_id) == data
+        assert data.metrics
+        for name in data.metrics:
+            assert reader.history(version.run_id, name) == registry.history(version.run_id, name)
+        digest = version.tags[RECEIPT_TAG]
+        assert reader.find_run(RECEIPT_TAG, digest) == registry.find_run(RECEIPT_TAG, digest) == version.run_id
+        for what, source in (("model_files", version.source), ("run_files", version.run_id)):
+            ours, theirs = (
+                getattr(registry_, what)(source, Path(tempfile.mkdtemp(dir=scratch)))
+                for registry_ in (reader, registry)
+            )
+            assert {name: path.read_bytes() for name, path in ours.items()} == {
+                name: path.read_bytes() for name, path in theirs.items()
+            }
+        weights = reader.weight_files(version.source, Path(tempfile.mkdtemp(dir=scratch)))
+        assert [path.name for path in weights] == ["adapter_model.safetensors"]
+    assert reader.find_run(RECEIPT_TAG, "none") is None
+    for source in (None, "elsewhere"):
+        assert reader.model_metrics(source) == []
+    with pytest.raises(RegistryError, match="has no version 7 of"):
+        reader.version(7)
+    with pytest.raises(RegistryError, match="names no logged model"):
+        reader.model_files("elsewhere", scratch)
+    for unknown in (lambda: reader.run_data("0" * 32), lambda: reader.model_files(f"models:/m-{'0' * 32}", scratch)):
+        with pytest.raises(RegistryError) as caught:
+            unknown()
+        assert "\n" not in str(caught.value)
+    shutil.rmtree(scratch)
+    scratch.mkdir()
 
 
 def _holds_what_it_should(run_id: str) -> None:

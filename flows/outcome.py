@@ -51,7 +51,7 @@ class Outcome:
             "nothing_new": f"Nothing is new: nothing was trained, {serves}.",
             "promoted": f"Version {self.version} passed the gate and is now champion.",
             "waiting": f"Version {self.version} passed the gate and waits for approval until {as_time(self.until)}; {serves}. "
-            f"{approval_commands(self.version)}",
+            f"Decide: {approval_commands(self.version)}",
             "expired": f"Version {self.version} passed the gate, but its approval expired on {as_time(self.until)}; {serves}. "
             "Judge it again: strop run --rejudge",
             "rejected": f"Version {self.version} passed the gate, but a person rejected it (see strop history); {serves}.",
@@ -67,5 +67,5 @@ class Outcome:
 
 
 def approval_commands(version: int | None) -> str:
-    """The two commands that decide about a version, as a sentence."""
-    return f"Decide: strop approve {version} --why TEXT, or strop reject {version} --why TEXT"
+    """The two commands that decide about a version, in one line."""
+    return f"strop approve {version} --why TEXT, or strop reject {version} --why TEXT"

@@ -97,4 +97,5 @@ def _waiting_line(candidate: Candidate) -> str:
     if candidate.is_expired:
         again = "[bold]strop run --rejudge[/]"
         return f"{version}, but its approval expired on {as_time(candidate.until)}. Judge it again: {again}"
-    return f"{version} and waits for approval until {as_time(candidate.until)}. {approval_commands(candidate.version)}"
+    commands = approval_commands(candidate.version)
+    return f"Version {candidate.version} waits for approval until {as_time(candidate.until)}: [bold]{commands}[/]"

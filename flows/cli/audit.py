@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.common import Json, as_text, console, enter_project, print_grid, print_json, stdout_to_stderr
+from tasks import paths
+from tasks.errors import DataError, StropError, one_line
 from tasks.runtime.visible_text import printable
 
 if TYPE_CHECKING:
@@ -114,7 +116,13 @@ def _audit_row(settings: PipelineConfig, row: str, deep: bool, as_json: bool) ->
     from tasks.audit.batches import check_batches
     from tasks.lineage.row_history import row_history
 
-    history = row_history(row, settings.register_.model_name)
+    try:
+        history = row_history(row, settings.register_.model_name)
+    except StropError:
+        raise
+    except (OSError, ValueError) as error:  # of pyarrow
+        fix = "See which: strop audit --dataset VERSION. Restore it: dvc checkout --force data/raw.dvc"
+        raise DataError(f"a raw batch cannot be read ({one_line(error)})", where=str(paths.RAW), fix=fix) from error
     links = check_batches([copy.batch for copy in history.copies], deep=deep)
     is_whole = all(link.ok for link in links)
     if as_json:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PROXIED = "mlflow-artifacts"
 """The scheme of artifacts that the server itself gives."""
+MODEL_META = "registered_model_meta", "model_name: null\nmodel_version: null\n"
+"""The file that MLflow's client writes next to each logged model that it downloads, and its content: the registration recorded it."""
 SECONDS = 30.0
 OK, MISSING = 200, 404
 PIECE = 1 << 20
@@ -60,8 +62,15 @@ class ServerReader:
         return self._aliases.get(name)
 
     def model_files(self, source: str, folder: Path) -> dict[str, Path]:
-        files = self._files(self._logged_model(source)["info"]["artifact_uri"], folder)
-        return self.by_mlflow().model_files(source, folder) if files is None else files
+        location = str(self._logged_model(source)["info"]["artifact_uri"])
+        files = self._files(location, folder)
+        if files is None:
+            return self.by_mlflow().model_files(source, folder)
+        if "MLmodel" in files and local_folder(location, self.uri) is None:
+            name, content = MODEL_META
+            files[name] = folder / name
+            files[name].write_text(content, encoding="utf-8")
+        return dict(sorted(files.items()))
 
     def weight_files(self, source: str, folder: Path) -> list[Path]:
         return sorted(path for name, path in self.model_files(source, folder).items() if name.endswith(".safetensors"))

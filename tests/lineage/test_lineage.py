@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.dataworld import SOURCES, collect
 from support.project import params, set_up_project, write_params
@@ -81,13 +82,16 @@ def test_the_audit_of_a_row_checks_its_batch_and_names_the_versions_by_use(two_v
     uses = {"train": "trained", "valid": "validated", "test": "tested"}
     assert (facts["ok"], facts["uses"][uses[split]]) == (True, [2])
     path = paths.RAW / "qa" / f"{copy['batch']}.parquet"
-    content = path.read_bytes()
+    table = pq.read_table(path)
     path.unlink()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    pq.write_table(table, path, compression="none")  # the same rows in other bytes
     for walk in ([], ["--deep"]):
         code, out, _ = strop("audit", "--row", row_id, "--json", *walk)
         assert (code, json.loads(out)["links"][0]["detail"]) == (1, f"{path} has changed")
-    assert strop("audit", "--row", "ffffffff")[0] == 1
+    path.write_bytes(b"no Parquet")
+    for row, words in ((row_id, "a raw batch cannot be read"), ("ffffffff", "no row's id begins so")):
+        code, out, err = strop("audit", "--row", row)
+        assert (code, out, err.count("\n"), words in err) == (1, "", 1, True)
 
 
 def test_a_version_that_was_trained_on_from_one_that_saw_a_row_has_it_in_its_weights(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROXIED = "mlflow-artifacts"
 """The scheme of artifacts that the server itself gives."""
 MODEL_META = "registered_model_meta", "model_name: null\nmodel_version: null\n"
-"""The file that MLflow's client writes next to each logged model that it downloads, and its content: the registration recorded it."""
+"""The file that MLflow's client adds to each logged model that it downloads, as when it was registered, and its content."""
 SECONDS = 30.0
 OK, MISSING = 200, 404
 PIECE = 1 << 20

@@ -31,6 +31,7 @@ from tasks.model_store.ledger import (
     read_ledger,
 )
 from tasks.model_store.ledger_chain import save_head, version_message
+from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_remote import follow_remote
 from tasks.model_store.logged_files import LOGGED, record_of
 from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
@@ -124,7 +125,10 @@ def _append(registry: Registry, entry: Entry, round_: dict[str, Any], remote: st
     """Appends the verdict. If other candidates were judged meanwhile, the version is withdrawn: its look was not counted."""
     for _ in range(ATTEMPTS):
         follow_remote(registry.model, remote)
-        entries = read_ledger(registry.model)
+        chain = read_verified(registry.model)
+        if own := [n.commit for n in chain if (n.entry.kind, n.entry.receipt) == ("judged", entry.receipt)]:
+            return own[0]  # appended by a push whose answer was lost
+        entries = [node.entry for node in chain]
         if not counts_all(round_, entries):
             _withdraw(registry, entry.version)
             raise _late()

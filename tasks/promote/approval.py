@@ -37,7 +37,7 @@ def approve(config: PipelineConfig, version: int, why: str, who: str = "") -> En
     model, who = config.register_.model_name, who or current_user()
     follow_remote(model, config.register_.ledger_remote)
     entries = read_ledger(model)
-    if decision := _repeated(entries, version, "promoted", who, why):
+    if decision := repeated_approval(entries, version, who, why):
         reconcile(config)
         return decision
     require_waiting(config, entries, version)
@@ -83,6 +83,12 @@ def require_waiting(config: PipelineConfig, entries: list[Entry], version: int) 
     require_verdict(model, entries, version)
     _require_undecided(model, entries, version)
     require_promotable(config, entries, version)
+
+
+def repeated_approval(entries: list[Entry], version: int, who: str, why: str) -> Entry | None:
+    """The promotion of the version that serves, if the same person approved it for the same reason: it is only completed."""
+    is_serving = champion_version(entries) == version
+    return _repeated(entries, version, "promoted", who, why) if is_serving else None
 
 
 def _name_the_first(config: PipelineConfig, version: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.report.status import waiting_versions
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_entries import (
     Entry,
@@ -21,6 +21,7 @@ from tasks.model_store.ledger_entries import (
     retired_versions,
 )
 from tasks.model_store.ledger_rules import order_findings
+from tasks.promote.candidates import undecided
 from tasks.retention import stage
 from tasks.retention.needed import Uses, needed_versions, removable_versions
 from tasks.retention.objects import removable_objects
@@ -36,6 +37,11 @@ def entry(kind: str, version: int, weights: str = "a", passed: bool = False) -> 
         kind=kind,  # type: ignore[arg-type]
         version=version, weights_digest=weights, passed=passed, test_epoch=1, test_rows=9, who="ada", when="", why="", **fields,
     )  # fmt: skip
+
+
+def waiting_versions(entries: list[Entry]) -> list[int]:
+    """The versions that passed and that nobody has decided about."""
+    return [candidate.version for candidate in undecided(entries, None, datetime.now(UTC))]
 
 
 @st.composite

@@ -9,6 +9,7 @@ from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.project import REPOSITORY
@@ -16,6 +17,7 @@ from support.toyworld import git as user
 
 from tasks import paths
 from tasks.model_store import ledger
+from tasks.model_store.anchored_ledger import read_anchored
 from tasks.model_store.ledger import Entry, LedgerMoved, append_entry, champion_of, read_ledger
 from tasks.model_store.ledger_chain import LedgerBroken
 from tasks.model_store.ledger_entries import served_until
@@ -236,6 +238,22 @@ def test_two_processes_of_a_clone_may_take_the_same_entries_at_once(
         monkeypatch.setattr(git_remote, "fetch_objects", another_first)
         follow_remote("tiny", "origin")
         assert entries() == [("judged", 1)]
+
+
+def test_an_entry_that_another_machine_appends_while_the_registry_is_read_is_not_missed(
+    machines: tuple[Path, Path],
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+
+    def anchors() -> dict[int, set[str]]:  # the registry's tags name an entry that was appended a moment before
+        with chdir(machines[0]):
+            promote(1)
+            return {1: {str(git.resolve("refs/strop/ledger/tiny"))}}
+
+    with chdir(machines[1]):
+        registry: Any = SimpleNamespace(model="tiny", anchors=anchors)
+        assert [node.entry.kind for node in read_anchored(registry, "origin")] == ["judged", "promoted"]
 
 
 def test_an_entry_that_the_remote_has_is_not_pushed_again_and_no_branch_is(machines: tuple[Path, Path]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from tasks.errors import GitError
@@ -82,6 +83,17 @@ def follow_if_possible(model: str, remote: str) -> None:
         follow_remote(model, remote)
     except git_remote.RemoteUnreachable as error:
         logger.warning(f"ledger: {error}; this clone's ledger is used, which may be older")
+
+
+def follow_if_behind(model: str, remote: str, anchors: Mapping[int, Collection[str]]) -> None:
+    """`follow_if_possible`, if the registry names an entry that this clone lacks: so a look at a version costs no connection.
+
+    Args:
+        anchors: version → the entries that its tags in the registry name.
+    """
+    named = {commit for commits in anchors.values() for commit in commits}
+    if remote and named - {*git.first_parents(ledger_ref(model))}:
+        follow_if_possible(model, remote)
 
 
 def publish(model: str, remote: str, commit: str) -> None:

@@ -21,7 +21,7 @@ from tasks.model_store.anchored_ledger import read_anchored
 from tasks.model_store.ledger import Entry, LedgerMoved, append_entry, champion_of, read_ledger
 from tasks.model_store.ledger_chain import LedgerBroken
 from tasks.model_store.ledger_entries import served_until
-from tasks.model_store.ledger_remote import follow_if_possible, follow_remote, publish
+from tasks.model_store.ledger_remote import follow_if_behind, follow_if_possible, follow_remote, publish
 from tasks.model_store.versions import refused_ref
 from tasks.register import stage
 from tasks.vcs import git, git_remote
@@ -254,6 +254,23 @@ def test_an_entry_that_another_machine_appends_while_the_registry_is_read_is_not
     with chdir(machines[1]):
         registry: Any = SimpleNamespace(model="tiny", anchors=anchors)
         assert [node.entry.kind for node in read_anchored(registry, "origin")] == ["judged", "promoted"]
+
+
+def test_a_look_at_the_registry_takes_the_entries_that_it_names_and_connects_for_no_others(
+    machines: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        promote(1)
+        anchors = {1: {str(git.resolve("refs/strop/ledger/tiny"))}}
+    with chdir(machines[1]):
+        follow_if_behind("tiny", "", anchors)
+        assert entries() == []
+        follow_if_behind("tiny", "origin", anchors)
+        assert entries() == [("judged", 1), ("promoted", 1)]
+        (machines[0].parent / "shared.git").rename(machines[0].parent / "away.git")
+        follow_if_behind("tiny", "origin", anchors)
+        assert "which may be older" not in caplog.text
 
 
 def test_an_entry_that_the_remote_has_is_not_pushed_again_and_no_branch_is(machines: tuple[Path, Path]) -> None:

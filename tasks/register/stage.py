@@ -20,7 +20,6 @@ from tasks.errors import DataError, GitError, RegistryError
 from tasks.model_store.ledger import (
     Entry,
     LedgerMoved,
-    aliases_of,
     append_entry,
     champion_of,
     counts_all,
@@ -41,6 +40,7 @@ from tasks.register.logged_files import files_tag, reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import obtain_receipt
 from tasks.register.version_page import describe, page_at, version_page
+from tasks.register.withdrawal import withdraw, withdraw_unjudged
 from tasks.runtime.files import content_digest, write_json, write_text
 from tasks.state.verdict import failed_checks, outcome_of
 from tasks.tracking.registry import Registry, open_registry
@@ -103,6 +103,7 @@ def _register(config: PipelineConfig) -> Registration:
         return Registration(entry.version, entry.gate, key, is_new=False)
 
     if not counts_all(receipt["round"], entries):
+        withdraw_unjudged(open_registry(config), key)
         raise _late()
     kept = paths.MODELS / keep_weights(paths.MODEL)
     registry = open_registry(config)
@@ -130,7 +131,7 @@ def _append(registry: Registry, entry: Entry, round_: dict[str, Any], remote: st
             return own[0]  # appended by a push whose answer was lost
         entries = [node.entry for node in chain]
         if not counts_all(round_, entries):
-            _withdraw(registry, entry.version)
+            withdraw(registry, entry.version)
             raise _late()
         with suppress(LedgerMoved):  # a promotion or a rollback meanwhile changes nothing here
             return append_entry(registry.model, entry, len(entries), remote)
@@ -140,16 +141,6 @@ def _append(registry: Registry, entry: Entry, round_: dict[str, Any], remote: st
 def _late() -> DataError:
     what = "other candidates were judged after this round began, so its verdict is at the level of an earlier look"
     return DataError(what, where=str(paths.ROUND), fix="Judge again: strop run --rejudge")
-
-
-def _withdraw(registry: Registry, number: int) -> None:
-    """Removes the version, so that no version without a verdict in the ledger remains."""
-    for ref in (f"refs/tags/{tag_name(registry.model, number)}", refused_ref(registry.model, number)):
-        git.remove_ref(ref)
-    registry.delete_version(number)
-    challenger = aliases_of(read_ledger(registry.model))["challenger"]
-    if challenger is not None and any(version.version == challenger for version in registry.versions()):
-        registry.set_alias("challenger", challenger)
 
 
 def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:

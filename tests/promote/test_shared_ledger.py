@@ -24,6 +24,7 @@ from tasks.model_store.ledger_entries import served_until
 from tasks.model_store.ledger_remote import follow_if_behind, follow_if_possible, follow_remote, publish
 from tasks.model_store.versions import refused_ref
 from tasks.register import stage
+from tasks.register.withdrawal import withdraw_unjudged
 from tasks.vcs import git, git_remote
 
 JUDGED = Entry("judged", 1, "w" * 64, "r1", "v" * 64, "d.dir", True, 1, 100, "ada", "2026-11-21T00:00:00+00:00", "好")
@@ -292,6 +293,28 @@ def test_a_verdict_that_the_remote_took_although_its_answer_was_lost_is_not_with
         commit = stage._append(registry, JUDGED, before_the_look, "origin")  # type: ignore[arg-type]
         assert commit == git.resolve("refs/strop/ledger/tiny")
         assert entries() == [("judged", 1)]
+
+
+def test_a_version_that_a_killed_registration_left_is_withdrawn_when_others_were_judged_first(
+    machines: tuple[Path, Path],
+) -> None:
+    deleted: list[int] = []
+    aliases: dict[str, int] = {}
+    registry: Any = SimpleNamespace(
+        model="tiny",
+        find_version=lambda tag, value: SimpleNamespace(version=2) if value == "r2" else None,
+        delete_version=deleted.append,
+        versions=lambda: [SimpleNamespace(version=1)],
+        set_alias=aliases.__setitem__,
+    )
+    with chdir(machines[0]):
+        judge(1)
+        user("tag", "tiny@v2")
+        withdraw_unjudged(registry, "another")
+        assert deleted == []
+        withdraw_unjudged(registry, "r2")
+        assert (deleted, aliases, git.resolve("refs/tags/tiny@v2")) == ([2], {"challenger": 1}, None)
+        withdraw_unjudged(registry, "r2")  # as after a kill between git and the registry
 
 
 def test_without_an_answer_nothing_is_appended_and_reading_goes_on(

@@ -111,11 +111,16 @@ def _reported(
     try:
         yield
     except BaseException as error:
-        clean = redacted_error(error)
-        send("FAIL", " ".join(str(clean).split())[:1000] or type(clean).__name__)
+        send("FAIL", _reason(error))
         raise
     _guarded(complete)
     send("COMPLETE")
+
+
+def _reason(error: BaseException) -> str:
+    """Of an error of a library its kind alone: it may quote a row, whose text could not be erased from a receiver."""
+    clean = redacted_error(error)
+    return " ".join(str(clean).split())[:1000] if isinstance(clean, StropError) else type(error).__name__
 
 
 def _locked_outputs(name: str, stage: StageLineage) -> None:

@@ -22,11 +22,15 @@ def approve(version: Version, why: Why = "", as_json: Json = False) -> None:
     config = _enter_to_decide(why)
     from flows.approval import promote_by_flow
     from tasks.model_store.ledger import current_user, read_ledger
-    from tasks.promote.approval import require_waiting
+    from tasks.promote.approval import repeated_approval, require_waiting
 
-    require_waiting(config, read_ledger(config.register_.model_name), version)  # before a server starts
+    entries, who = read_ledger(config.register_.model_name), current_user()
+    if (
+        repeated_approval(entries, version, who, why) is None
+    ):  # of an approval that was killed, the same command does the rest
+        require_waiting(config, entries, version)  # before a server starts
     with stdout_to_stderr():
-        result = promote_by_flow(version, why, current_user())
+        result = promote_by_flow(version, why, who)
     if as_json:
         print_json(asdict(result))
     else:

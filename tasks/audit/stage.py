@@ -23,6 +23,7 @@ from tasks.audit.subject import Link, Subject
 from tasks.errors import AuditError, StropError
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_entries import Entry
+from tasks.model_store.ledger_remote import follow_if_behind
 from tasks.model_store.versions import commit_of, receipt_at, tag_name
 from tasks.tracking.readable import open_for_reading
 from tasks.vcs.git_objects import Objects
@@ -143,6 +144,8 @@ def _subject(config: PipelineConfig, version: int, objects: Objects, digests: Di
     model = config.register_.model_name
     registry = open_for_reading(config)
     registered = registry.version(version)
+    if remote := config.register_.ledger_remote:  # another machine may have promoted since the last command here
+        follow_if_behind(model, remote, registry.anchors())
     commit = commit_of(model, version)
     if commit is None:
         fix = "Fetch it: git fetch origin --tags 'refs/strop/*:refs/strop/*'"

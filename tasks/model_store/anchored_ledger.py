@@ -19,6 +19,6 @@ def read_anchored(registry: Registry, remote: str) -> list[ChainNode]:
         LedgerBroken: it is inconsistent.
         RemoteUnreachable: the remote cannot be read.
     """
+    anchors = registry.anchors()  # before the ledger, also the remote's: the tags are set after an entry is appended
     follow_remote(registry.model, remote)
-    anchors = registry.anchors()  # before the ledger: the tags are set after an entry is appended
     return read_verified(registry.model, lambda chain: registry_findings(registry.model, chain, anchors))

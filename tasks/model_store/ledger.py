@@ -82,6 +82,8 @@ def append_entry(model: str, entry: Entry, expected_length: int, remote: str) ->
     try:
         git.move_ref(ref, commit, expected=head)
     except git.RefMoved as error:
+        if remote and git.is_ancestor(commit, ref):
+            return commit  # another process of this clone took it from the remote meanwhile
         raise LedgerMoved(
             "another process wrote to it first", where=ref, fix="See `strop history`, then repeat"
         ) from error

@@ -12,8 +12,8 @@ Kind = Literal["judged", "promoted", "rolled_back", "rejected", "retired"]
 INTO_SERVICE: frozenset[Kind] = frozenset({"promoted", "rolled_back"})
 """The kinds of entries that put their version into service."""
 ROUNDING = 1e-9
-LONGEST_WHY = 500
-"""Characters of a reason in the registry, whose tags are limited."""
+LONGEST_WHY, LONGEST_WHO = 500, 100
+"""Characters of a reason and of a name in the registry, whose tags are limited."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Entry:
     def approval(self) -> str:
         """Of a promotion, rollback, rejection or retirement: who decided it, when, and why. It is about exactly these weights and
         this verdict: their digests are in the entry, and must be those of the verdict's entry (ledger_rules.py)."""
-        return f"{self.kind.replace('_', ' ')} by {self.who} on {self.when}: {self.why[:LONGEST_WHY]}"
+        return f"{self.kind.replace('_', ' ')} by {self.who[:LONGEST_WHO]} on {self.when}: {self.why[:LONGEST_WHY]}"
 
 
 def champion_of(entries: list[Entry]) -> Entry | None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 from tasks.errors import GitError
 from tasks.model_store.ledger_chain import LedgerBroken, broken_ledger, ledger_ref, read_chain
@@ -40,15 +42,21 @@ def follow_remote(model: str, remote: str) -> bool:
     """
     if not remote:
         return False
+    for _ in range(ATTEMPTS):
+        with suppress(git.RefMoved):  # another process of this clone took the same entries, or appended one
+            return _follow(model, remote)
+    raise LedgerMoved("other processes keep writing to it", where=ledger_ref(model), fix="Repeat the command")
+
+
+def _follow(model: str, remote: str) -> bool:
+    """Raises RefMoved where another process of this clone writes to the ledger at the same time."""
     ref, local = ledger_ref(model), git.resolve(ledger_ref(model))
     there = _list(model, remote)
     head = there.pop(ref, None)
     if head is None or (local is not None and git.is_ancestor(head, local)):
         return False  # entries that only this clone has are pushed with the next one
-    copy = _copy_of(ref)
-    git_remote.fetch_refs(remote, {f"+{ref}": copy})
-    head = git.resolve(copy)
-    if head is None:
+    git_remote.fetch_objects(remote, [ref])
+    if git.resolve(head) is None:
         raise broken_ledger(model, f"is no commit at {remote}")
     if local is not None and not git.is_ancestor(local, head):
         raise _diverged(model, remote, local, head)
@@ -56,11 +64,13 @@ def follow_remote(model: str, remote: str) -> bool:
         commits = {node.commit for node in read_chain(model, local, objects)}
         versions = {n.entry.version for n in read_chain(model, head, objects) if n.commit not in commits}
     names = [name for name in _version_refs(model, versions) if name in there]
-    here = git.refs_below(*names) if names else {}
+    here = git.refs_below(*names)
     if moved := [name for name in names if here.get(name, there[name]) != there[name]]:
         raise _two_commits(model, remote, moved[0], here[moved[0]], there[moved[0]])
-    if missing := {name: name for name in names if name not in here}:
-        git_remote.fetch_refs(remote, missing)  # before the ledger, which requires the tags of its versions
+    if missing := [name for name in names if name not in here]:
+        git_remote.fetch_objects(remote, missing)
+        for name in missing:  # before the ledger, which requires the tags of its versions
+            git.move_ref(name, there[name], expected=None)
     git.move_ref(ref, head, expected=local)
     count = len(git.first_parents(head)) - len(commits)
     logger.info(f"ledger: {count} new {'entry' if count == 1 else 'entries'} from {remote}")
@@ -73,6 +83,17 @@ def follow_if_possible(model: str, remote: str) -> None:
         follow_remote(model, remote)
     except git_remote.RemoteUnreachable as error:
         logger.warning(f"ledger: {error}; this clone's ledger is used, which may be older")
+
+
+def follow_if_behind(model: str, remote: str, anchors: Mapping[int, Collection[str]]) -> None:
+    """`follow_if_possible`, if the registry names an entry that this clone lacks: so a look at a version costs no connection.
+
+    Args:
+        anchors: version → the entries that its tags in the registry name.
+    """
+    named = {commit for commits in anchors.values() for commit in commits}
+    if remote and named - {*git.first_parents(ledger_ref(model))}:
+        follow_if_possible(model, remote)
 
 
 def publish(model: str, remote: str, commit: str) -> None:
@@ -91,6 +112,8 @@ def publish(model: str, remote: str, commit: str) -> None:
         head = there.get(ref)
         if head is not None and head not in positions:
             break
+        if head == commit:
+            return None  # it was appended by a push whose answer was lost
         new = {node.entry.version for node in chain[positions[head] + 1 if head else 0 :]}
         refs = {n: oid for n, oid in git.refs_below(*_version_refs(model, new)).items() if there.get(n) != oid}
         if taken := next((name for name in refs if name in there), None):
@@ -112,11 +135,6 @@ def _list(model: str, remote: str) -> dict[str, str]:
 def _version_refs(model: str, versions: set[int]) -> list[str]:
     """The refs that a version may have: its tag, and that of a refused candidate."""
     return [name for v in sorted(versions) for name in (f"refs/tags/{tag_name(model, v)}", refused_ref(model, v))]
-
-
-def _copy_of(ref: str) -> str:
-    """Where a fetched ledger waits. Not below refs/strop, which teams push."""
-    return ref.replace("refs/strop/", "refs/strop-remote/", 1)
 
 
 def _diverged(model: str, remote: str, local: str, head: str) -> LedgerBroken:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tasks.model_store.ledger import Entry, champion_of, champion_version, version_label
 from tasks.model_store.ledger_chain import FETCH_COMMAND, ChainNode
 from tasks.model_store.ledger_check import read_verified
+from tasks.model_store.ledger_remote import follow_if_behind
 from tasks.model_store.ledger_witnesses import registry_findings
 from tasks.tracking.glance import RegistryState, glance, has_version
 
@@ -82,6 +83,7 @@ def read_serving(config: PipelineConfig) -> Serving:
     state = glance(config)  # before the ledger: its tags are set after an entry is appended
     if state.problem is not None:
         return Serving(read_verified(model), state)
+    follow_if_behind(model, config.register_.ledger_remote, state.anchors)
     chain = read_verified(model, lambda chain: registry_findings(model, chain, state.anchors))
     serving = Serving(chain, state)
     champion = serving.champion

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tasks.errors import RegistryError
 from tasks.model_store.anchored_ledger import read_anchored
 from tasks.model_store.ledger import Entry, LedgerMoved, append_entry, champion_version, current_user, now, read_ledger
 from tasks.model_store.ledger_entries import Kind, decision_of
@@ -34,10 +35,11 @@ def approve(config: PipelineConfig, version: int, why: str, who: str = "") -> En
         NotPromotable: it was refused, judged too long ago, or against another champion.
         RegistryError: the registry has no such version, or cannot be used.
     """
+    _require_reason(why)
     model, who = config.register_.model_name, who or current_user()
     follow_remote(model, config.register_.ledger_remote)
     entries = read_ledger(model)
-    if decision := _repeated(entries, version, "promoted", who, why):
+    if decision := repeated_approval(entries, version, who, why):
         reconcile(config)
         return decision
     require_waiting(config, entries, version)
@@ -54,6 +56,7 @@ def approve(config: PipelineConfig, version: int, why: str, who: str = "") -> En
 def reject(config: PipelineConfig, version: int, why: str, who: str = "") -> Entry:
     """Records that a version that passed the gate shall not serve, also if its approval expired or another champion serves. The
     arguments and errors are those of `approve`."""
+    _require_reason(why)
     model, remote, who = config.register_.model_name, config.register_.ledger_remote, who or current_user()
     registry = open_registry(config)
     registry.version(version)
@@ -83,6 +86,19 @@ def require_waiting(config: PipelineConfig, entries: list[Entry], version: int) 
     require_verdict(model, entries, version)
     _require_undecided(model, entries, version)
     require_promotable(config, entries, version)
+
+
+def repeated_approval(entries: list[Entry], version: int, who: str, why: str) -> Entry | None:
+    """The promotion of the version that serves, if the same person approved it for the same reason: it is only completed."""
+    is_serving = champion_version(entries) == version
+    return _repeated(entries, version, "promoted", who, why) if is_serving else None
+
+
+def _require_reason(why: str) -> None:
+    if not why.strip():
+        raise RegistryError(
+            "a decision needs a reason, for the ledger", fix="Give one: --why TEXT, or `why` in Prefect's form"
+        )
 
 
 def _name_the_first(config: PipelineConfig, version: int) -> None:

@@ -20,7 +20,6 @@ from tasks.errors import DataError, GitError, RegistryError
 from tasks.model_store.ledger import (
     Entry,
     LedgerMoved,
-    aliases_of,
     append_entry,
     champion_of,
     counts_all,
@@ -31,6 +30,7 @@ from tasks.model_store.ledger import (
     read_ledger,
 )
 from tasks.model_store.ledger_chain import save_head, version_message
+from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_remote import follow_remote
 from tasks.model_store.logged_files import LOGGED, record_of
 from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
@@ -40,6 +40,7 @@ from tasks.register.logged_files import files_tag, reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import obtain_receipt
 from tasks.register.version_page import describe, page_at, version_page
+from tasks.register.withdrawal import withdraw, withdraw_unjudged
 from tasks.runtime.files import content_digest, write_json, write_text
 from tasks.state.verdict import failed_checks, outcome_of
 from tasks.tracking.registry import Registry, open_registry
@@ -102,6 +103,7 @@ def _register(config: PipelineConfig) -> Registration:
         return Registration(entry.version, entry.gate, key, is_new=False)
 
     if not counts_all(receipt["round"], entries):
+        withdraw_unjudged(open_registry(config), key)
         raise _late()
     kept = paths.MODELS / keep_weights(paths.MODEL)
     registry = open_registry(config)
@@ -124,9 +126,12 @@ def _append(registry: Registry, entry: Entry, round_: dict[str, Any], remote: st
     """Appends the verdict. If other candidates were judged meanwhile, the version is withdrawn: its look was not counted."""
     for _ in range(ATTEMPTS):
         follow_remote(registry.model, remote)
-        entries = read_ledger(registry.model)
+        chain = read_verified(registry.model)
+        if own := [n.commit for n in chain if (n.entry.kind, n.entry.receipt) == ("judged", entry.receipt)]:
+            return own[0]  # appended by a push whose answer was lost
+        entries = [node.entry for node in chain]
         if not counts_all(round_, entries):
-            _withdraw(registry, entry.version)
+            withdraw(registry, entry.version)
             raise _late()
         with suppress(LedgerMoved):  # a promotion or a rollback meanwhile changes nothing here
             return append_entry(registry.model, entry, len(entries), remote)
@@ -136,16 +141,6 @@ def _append(registry: Registry, entry: Entry, round_: dict[str, Any], remote: st
 def _late() -> DataError:
     what = "other candidates were judged after this round began, so its verdict is at the level of an earlier look"
     return DataError(what, where=str(paths.ROUND), fix="Judge again: strop run --rejudge")
-
-
-def _withdraw(registry: Registry, number: int) -> None:
-    """Removes the version, so that no version without a verdict in the ledger remains."""
-    for ref in (f"refs/tags/{tag_name(registry.model, number)}", refused_ref(registry.model, number)):
-        git.remove_ref(ref)
-    registry.delete_version(number)
-    challenger = aliases_of(read_ledger(registry.model))["challenger"]
-    if challenger is not None and any(version.version == challenger for version in registry.versions()):
-        registry.set_alias("challenger", challenger)
 
 
 def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:

@@ -27,3 +27,8 @@ def logged_model_removals(registry: Registry, retired: Collection[int], reason: 
             yield Removal("logged models", what, reason, (folder,), source)
         else:
             yield Removal("logged models", what, reason, (), source, sum(sizes.values()))
+
+
+def has_other_owner(registry: Registry, source: str, retired: Collection[int]) -> bool:
+    """Whether a version that is not retired has this logged model now: another clone may have registered one since the plan."""
+    return any(version.source == source and version.version not in retired for version in registry.versions())

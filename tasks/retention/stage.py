@@ -24,7 +24,7 @@ from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_entries import retired_versions
 from tasks.model_store.versions import refused_ref, tag_name
 from tasks.retention.folders import cache_removals, checkpoint_removals, remove, weight_removals
-from tasks.retention.logged import logged_model_removals
+from tasks.retention.logged import has_other_owner, logged_model_removals
 from tasks.retention.needed import Uses, needed_versions, removable_versions
 from tasks.retention.objects import RetiredCommit, object_removals
 from tasks.retention.plan import Plan, in_order
@@ -131,8 +131,11 @@ def _commits(model: str, removable: list[int], uses: Uses) -> list[RetiredCommit
 
 def _carry_out(registry: Registry, plan: Plan, remote: str) -> Plan:
     _retire(registry, plan, remote)
+    retired = {*plan.retired, *retired_versions([node.entry for node in plan.chain])}
     for removal in plan.removals:
-        if removal.source:
+        if removal.source and has_other_owner(registry, removal.source, retired):
+            logger.info(f"retention: {removal.what} stays: a version was registered with it meanwhile")
+        elif removal.source:
             registry.remove_files(removal.source)
         else:
             for path in removal.paths:

@@ -134,7 +134,9 @@ def resolve(revision: str) -> str | None:
 
 
 def refs_below(*patterns: str) -> dict[str, str]:
-    """Ref → object id, of every ref that matches a pattern (`refs/strop`, `refs/tags/tiny@v*`)."""
+    """Ref → object id, of every ref that matches a pattern (`refs/strop`, `refs/tags/tiny@v*`); none without a pattern."""
+    if not patterns:
+        return {}  # git would list every ref
     lines = run("for-each-ref", "--format=%(refname) %(objectname)", *patterns).splitlines()
     return dict(line.split(" ", 1) for line in lines)
 

@@ -43,18 +43,14 @@ def list_refs(remote: str, *patterns: str) -> dict[str, str]:
     return {name: oid for oid, name in (line.split("\t", 1) for line in lines)}
 
 
-def fetch_refs(remote: str, refs: Mapping[str, str]) -> None:
-    """Fetches refs.
-
-    Args:
-        refs: name at the remote → name here. A ref below refs/tags or refs/strop that exists here is not moved.
+def fetch_objects(remote: str, refs: Collection[str]) -> None:
+    """Fetches what refs of the remote point at. No ref of this clone changes, so processes of one clone may fetch at once.
 
     Raises:
-        RemoteUnreachable: it cannot be read, or git refuses to move a ref.
+        RemoteUnreachable: it cannot be read, or no longer has a ref.
     """
-    options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
-    refspecs = [f"{theirs}:{ours}" for theirs, ours in refs.items()]
-    result = git.call("fetch", *options, remote, *refspecs, environment=_environment())
+    options = ("--quiet", "--no-tags", "--refmap=", "--no-write-fetch-head", "--no-auto-maintenance")
+    result = git.call("fetch", *options, "--no-recurse-submodules", remote, *refs, environment=_environment())
     if result.returncode != 0:
         raise _unreachable(remote, git.message_of(result))
 

@@ -17,6 +17,7 @@ import pytest
 
 from flows import lineage_events
 from flows.lineage_events import reported_run, reported_stage
+from tasks.errors import DataError
 from tasks.lineage.openlineage import emitter
 from tasks.lineage.openlineage.datasets import known_inputs
 from tasks.lineage.openlineage.emitter import endpoint
@@ -95,13 +96,21 @@ def test_a_stage_that_has_not_run_has_the_inputs_that_earlier_ones_wrote() -> No
 
 def test_a_failure_is_reported_without_secrets_and_still_raised(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUB_TOKEN", "hunter2-hunter2")
-    with pytest.raises(ValueError, match="no rows"), reported_run(settings("x.jsonl")), reported_stage("render"):
-        raise ValueError("no rows at https://me:hunter2-hunter2@host")
+    with pytest.raises(DataError, match="no rows"), reported_run(settings("x.jsonl")), reported_stage("render"):
+        raise DataError("no rows at https://me:hunter2-hunter2@host")
     lines = events(folder / "x.jsonl")
     assert [line["eventType"] for line in lines] == ["START", "START", "FAIL", "FAIL"]
     assert "no rows" in lines[2]["run"]["facets"]["errorMessage"]["message"]
     assert versions(lines[2]["inputs"]) == {"data/curated": "d.dir"}
     assert "hunter2" not in (folder / "x.jsonl").read_text()
+
+
+def test_a_librarys_error_which_may_quote_a_row_is_reported_by_its_kind_alone(folder: Path) -> None:
+    with pytest.raises(ValueError, match="张三"), reported_run(settings("x.jsonl")), reported_stage("render"):
+        raise ValueError("Could not convert '张三住在北京' with type str: tried to convert to int64")
+    (failure, _) = [line for line in events(folder / "x.jsonl") if line["eventType"] == "FAIL"]
+    assert failure["run"]["facets"]["errorMessage"]["message"] == "ValueError"
+    assert "张三" not in (folder / "x.jsonl").read_text(encoding="utf-8")
 
 
 def test_nothing_happens_without_the_setting(folder: Path) -> None:

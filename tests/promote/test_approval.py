@@ -22,7 +22,7 @@ from flows.report.summary import read_summary
 from flows.return_to_champion import follow_ledger
 from tasks.audit.stage import audit
 from tasks.config import load_config
-from tasks.errors import StropError
+from tasks.errors import RegistryError, StropError
 from tasks.model_store.approvals import CARD
 from tasks.model_store.ledger import Entry, LedgerMoved, champion_version, read_ledger
 from tasks.promote import approval, candidates, stage
@@ -112,6 +112,8 @@ def test_an_approval_promotes_and_the_second_person_learns_who_was_first(world: 
         reject(load_config(), 2, why="it invents dates", who="ada")
     rollback(load_config(), why="complaints", expected_champion=2)
     assert waiting_candidates(load_config(), read_ledger("tiny")) == []
+    with pytest.raises(LedgerMoved, match="does not wait for approval: promoted by 李雷"):  # it does not serve any more
+        approve(load_config(), 2, why="我读过五十个回答", who="李雷")
     promote(load_config(), 2, why="it was not the model", expected_champion=1)
 
 
@@ -211,6 +213,33 @@ def test_a_decision_needs_a_reason_and_a_version_that_waits(world: Path, caplog:
     assert main.run(["reject", "2", "--why", "it invents dates"]) == 0
     assert main.run(["approve", "2", "--why", "fine"]) == 1, "before a Prefect server starts"
     assert "does not wait for approval: rejected by" in caplog.text
+
+
+@pytest.mark.parametrize("decide", [approve, reject])
+def test_a_decision_by_prefects_form_needs_a_reason_too(decide: Any) -> None:
+    with pytest.raises(RegistryError, match="a decision needs a reason"):
+        decide(SimpleNamespace(), 2, why=" 　", who="李雷")
+
+
+def test_a_long_name_of_the_form_fits_into_a_tag() -> None:
+    entry = replace(JUDGED, kind="promoted", who="李" * 9000, why="好" * 9000)
+    assert len(entry.approval) < 700
+
+
+def test_the_same_command_completes_an_approval_that_was_killed(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "reconcile", lambda config: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            approve(load_config(), 2, why="fine")
+    assert open_registry(load_config()).alias("champion") == 1
+
+    def in_this_process(version: int, why: str, who: str) -> FlowResult:
+        return FlowResult(version, "Promoted", approve(load_config(), version, why, who).approval)
+
+    monkeypatch.setattr("flows.approval.promote_by_flow", in_this_process)
+    assert main.run(["approve", "2", "--why", "fine"]) == 0
+    assert open_registry(load_config()).alias("champion") == 2
+    assert [kind for kind, *_ in decisions()] == ["promoted"]
 
 
 def test_a_run_of_the_deployment_reports_its_end_in_one_line() -> None:

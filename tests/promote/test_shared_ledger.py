@@ -8,17 +8,23 @@ import sys
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.project import REPOSITORY
 from support.toyworld import git as user
 
 from tasks import paths
+from tasks.model_store import ledger
+from tasks.model_store.anchored_ledger import read_anchored
 from tasks.model_store.ledger import Entry, LedgerMoved, append_entry, champion_of, read_ledger
 from tasks.model_store.ledger_chain import LedgerBroken
 from tasks.model_store.ledger_entries import served_until
-from tasks.model_store.ledger_remote import follow_if_possible, follow_remote
+from tasks.model_store.ledger_remote import follow_if_behind, follow_if_possible, follow_remote, publish
 from tasks.model_store.versions import refused_ref
+from tasks.register import stage
+from tasks.register.withdrawal import withdraw_unjudged
 from tasks.vcs import git, git_remote
 
 JUDGED = Entry("judged", 1, "w" * 64, "r1", "v" * 64, "d.dir", True, 1, 100, "ada", "2026-11-21T00:00:00+00:00", "好")
@@ -200,6 +206,115 @@ def test_killed_between_the_remote_and_this_clone_the_next_command_takes_the_ent
         assert entries() == [("judged", 1)]
         follow_remote("tiny", "origin")
         assert entries() == [("judged", 1), ("promoted", 1)]
+
+
+def test_an_entry_that_another_process_of_the_clone_took_from_the_remote_first_is_recorded_once(
+    machines: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+
+        def then_another_process_reads(model: str, remote: str, commit: str) -> None:
+            publish(model, remote, commit)
+            follow_remote(model, remote)
+
+        monkeypatch.setattr(ledger, "publish", then_another_process_reads)
+        promote(1)
+        assert entries() == [("judged", 1), ("promoted", 1)]
+
+
+def test_two_processes_of_a_clone_may_take_the_same_entries_at_once(
+    machines: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+    with chdir(machines[1]):
+        real = git_remote.fetch_objects
+
+        def another_first(remote: str, refs: list[str]) -> None:
+            monkeypatch.setattr(git_remote, "fetch_objects", real)
+            follow_remote("tiny", "origin")
+            real(remote, refs)
+
+        monkeypatch.setattr(git_remote, "fetch_objects", another_first)
+        follow_remote("tiny", "origin")
+        assert entries() == [("judged", 1)]
+
+
+def test_an_entry_that_another_machine_appends_while_the_registry_is_read_is_not_missed(
+    machines: tuple[Path, Path],
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+
+    def anchors() -> dict[int, set[str]]:  # the registry's tags name an entry that was appended a moment before
+        with chdir(machines[0]):
+            promote(1)
+            return {1: {str(git.resolve("refs/strop/ledger/tiny"))}}
+
+    with chdir(machines[1]):
+        registry: Any = SimpleNamespace(model="tiny", anchors=anchors)
+        assert [node.entry.kind for node in read_anchored(registry, "origin")] == ["judged", "promoted"]
+
+
+def test_a_look_at_the_registry_takes_the_entries_that_it_names_and_connects_for_no_others(
+    machines: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        promote(1)
+        anchors = {1: {str(git.resolve("refs/strop/ledger/tiny"))}}
+    with chdir(machines[1]):
+        follow_if_behind("tiny", "", anchors)
+        assert entries() == []
+        follow_if_behind("tiny", "origin", anchors)
+        assert entries() == [("judged", 1), ("promoted", 1)]
+        (machines[0].parent / "shared.git").rename(machines[0].parent / "away.git")
+        follow_if_behind("tiny", "origin", anchors)
+        assert "which may be older" not in caplog.text
+
+
+def test_an_entry_that_the_remote_has_is_not_pushed_again_and_no_branch_is(machines: tuple[Path, Path]) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        user("branch", "private")
+        before = git_remote.list_refs("origin")
+        publish("tiny", "origin", str(git.resolve("refs/strop/ledger/tiny")))
+        assert git_remote.list_refs("origin") == before
+        assert git.refs_below() == {}
+
+
+def test_a_verdict_that_the_remote_took_although_its_answer_was_lost_is_not_withdrawn(
+    machines: tuple[Path, Path],
+) -> None:
+    with chdir(machines[0]):
+        judge(1)
+        registry, before_the_look = SimpleNamespace(model="tiny"), {"looks": 0, "test_epoch": 1}
+        commit = stage._append(registry, JUDGED, before_the_look, "origin")  # type: ignore[arg-type]
+        assert commit == git.resolve("refs/strop/ledger/tiny")
+        assert entries() == [("judged", 1)]
+
+
+def test_a_version_that_a_killed_registration_left_is_withdrawn_when_others_were_judged_first(
+    machines: tuple[Path, Path],
+) -> None:
+    deleted: list[int] = []
+    aliases: dict[str, int] = {}
+    registry: Any = SimpleNamespace(
+        model="tiny",
+        find_version=lambda tag, value: SimpleNamespace(version=2) if value == "r2" else None,
+        delete_version=deleted.append,
+        versions=lambda: [SimpleNamespace(version=1)],
+        set_alias=aliases.__setitem__,
+    )
+    with chdir(machines[0]):
+        judge(1)
+        user("tag", "tiny@v2")
+        withdraw_unjudged(registry, "another")
+        assert deleted == []
+        withdraw_unjudged(registry, "r2")
+        assert (deleted, aliases, git.resolve("refs/tags/tiny@v2")) == ([2], {"challenger": 1}, None)
+        withdraw_unjudged(registry, "r2")  # as after a kill between git and the registry
 
 
 def test_without_an_answer_nothing_is_appended_and_reading_goes_on(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.report.status import waiting_versions
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_entries import (
     Entry,
@@ -20,8 +21,11 @@ from tasks.model_store.ledger_entries import (
     retired_versions,
 )
 from tasks.model_store.ledger_rules import order_findings
+from tasks.promote.candidates import undecided
+from tasks.retention import stage
 from tasks.retention.needed import Uses, needed_versions, removable_versions
 from tasks.retention.objects import removable_objects
+from tasks.retention.plan import Plan, Removal
 from tasks.state.erasures import Erasure
 
 WEIGHTS = ("a", "b", "c", "d")
@@ -33,6 +37,11 @@ def entry(kind: str, version: int, weights: str = "a", passed: bool = False) -> 
         kind=kind,  # type: ignore[arg-type]
         version=version, weights_digest=weights, passed=passed, test_epoch=1, test_rows=9, who="ada", when="", why="", **fields,
     )  # fmt: skip
+
+
+def waiting_versions(entries: list[Entry]) -> list[int]:
+    """The versions that passed and that nobody has decided about."""
+    return [candidate.version for candidate in undecided(entries, None, datetime.now(UTC))]
 
 
 @st.composite
@@ -176,3 +185,18 @@ def test_an_object_that_anything_names_stays(
     assert not any(md5.endswith(".dir") for md5 in objects), "the names of the files stay"
     named = {md5 for group in candidates.values() for md5 in group if not md5.endswith(".dir")}
     assert named - set(objects) <= needed | {md5 for pair in erased for md5 in pair}
+
+
+def test_a_logged_model_with_which_another_clone_registered_a_version_since_the_plan_stays() -> None:
+    judged = entry("judged", 3)
+    chain = (ChainNode("c1", judged), ChainNode("c2", with_kind(judged, "retired")))
+    sources = {3: "models:/m-1", 4: "models:/m-1", 5: "models:/m-2"}
+    removed: list[str] = []
+    registry: Any = SimpleNamespace(
+        versions=lambda: [SimpleNamespace(version=n, source=source, tags={}) for n, source in sources.items()],
+        set_version_tags=lambda version, tags: None,
+        remove_files=removed.append,
+    )
+    removals = tuple(Removal("logged models", source, "", source=source) for source in ("models:/m-1", "models:/m-3"))
+    stage._carry_out(registry, Plan(chain=chain, removals=removals), remote="")
+    assert removed == ["models:/m-3"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -49,6 +50,22 @@ def test_a_benchmark_without_its_data_says_in_one_line_how_to_get_them(name: str
     assert line.startswith(f"{name}: ")
     if name != "finetune_llamafactory.py":
         assert ". Get it: " in line
+
+
+def test_what_a_benchmark_replaces_in_the_product_exists() -> None:
+    replaced = []
+    for path in FOLDER.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+        modules = {alias.name: f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+        targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets]
+        for target in targets:
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id in modules:
+                name = modules[target.value.id]
+                if name.startswith(("tasks.", "flows.")):
+                    replaced.append((path.name, name, target.attr))
+    assert ("packing.py", "tasks.render.packing.packing", "PARTS") in replaced
+    assert [each for each in replaced if not hasattr(importlib.import_module(each[1]), each[2])] == []
 
 
 def test_both_validators_refuse_the_same_rows_of_a_small_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from multiprocessing import connection, get_context
 from typing import Any
 
 from tasks.inference.engine import WorkerKilled
+from tasks.runtime.held_signals import release_signals, signals_held
 from tasks.runtime.parent_watchdog import end_with_parent
 
 Take = Callable[[], int | None]
@@ -60,7 +61,7 @@ def _run_workers(method: str, jobs: Sequence[tuple[Any, Decode]], order: Sequenc
     workers: list[Any] = []
     pipes: list[connection.Connection] = []
     try:
-        with warnings.catch_warnings():  # about threads while forking: they are idle and hold no locks
+        with warnings.catch_warnings(), signals_held():  # about threads while forking: they are idle and hold no locks
             warnings.simplefilter("ignore", DeprecationWarning)
             for work, decode in jobs:
                 receiver, sender = context.Pipe(duplex=False)
@@ -119,6 +120,7 @@ def _work(decode: Decode, order: Sequence[int], counter: Any, pipe: connection.C
     """A worker: it ends with its parent, and ignores Ctrl-C (the parent ends it)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    release_signals()
     end_with_parent(GRACE_SECONDS)
 
     def take() -> int | None:

@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from tasks.errors import DataError
 from tasks.runtime.cores import cores
+from tasks.runtime.held_signals import release_signals, signals_held
 from tasks.runtime.parent_watchdog import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def _start_pool(workers: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor
     before = set(active_children())
     try:
         pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_begin, initargs=(work,))
-        with warnings.catch_warnings():  # about threads while forking: they are idle and hold no locks
+        with warnings.catch_warnings(), signals_held():  # about threads while forking: they are idle and hold no locks
             warnings.simplefilter("ignore", DeprecationWarning)
             pool.submit(os.getpid)  # starts all workers
         return pool
@@ -154,5 +155,6 @@ def _begin(work: Callable[[Any], Any]) -> None:
     gc.freeze()  # existing objects stay unchanged, so their pages stay shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    release_signals()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     end_with_parent()

@@ -205,13 +205,19 @@ def test_a_raw_batch_that_was_rewritten_by_hand_ends_the_run_before_validate(hel
 
 
 def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:
-    elsewhere = frozenset({Path("flows/preflight/training_checks.py"), Path("tasks/evaluate/judge/local.py")})
+    names = (
+        "flows/preflight/training_checks.py",
+        "tasks/evaluate/judge/local.py",
+        "tasks/register/reload_check.py",
+        "tasks/inference/faults.py",
+    )
+    elsewhere = frozenset(map(Path, names))
     needed = import_closure(["flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py"], elsewhere)
-    names = {".".join(module.with_suffix("").parts).removesuffix(".__init__") for module in needed}
+    modules = {".".join(module.with_suffix("").parts).removesuffix(".__init__") for module in needed}
     code = "import sys, flows.retrain; from flows.runtime.snapshot import load_code; load_code(); print(*sys.modules)"
     status = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     # models are loaded by stages
     of_stages = ("tasks.runtime.bounded_jinja", "tasks.chat.")
-    missing = {name for name in names - set(status.stdout.split()) if not name.startswith(of_stages)}
+    missing = {name for name in modules - set(status.stdout.split()) if not name.startswith(of_stages)}
     assert missing == {"tasks.base.heads", "tasks.base.load", "tasks.base.precision"}
     assert "torch" not in status.stdout.split()

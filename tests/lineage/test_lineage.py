@@ -74,6 +74,7 @@ def test_a_row_tells_where_it_came_from_and_which_versions_hold_it(two_versions:
 def test_the_audit_of_a_row_checks_its_batch_and_names_the_versions_by_use(two_versions: Path, strop: Any) -> None:
     (row_id,) = select_rows([], ["input=", "instruction=第99个城市叫什么？"])
     code, out, _ = strop("audit", "--row", row_id[:10])
+    out = " ".join(out.split())  # a line is as long as the terminal is wide
     split = row_history.row_history(row_id, "tiny").versions[2]
     used = {"train": "trained on by: v2", "valid": "validated on by: v2", "test": "tested on by: v2"}[split]
     assert (code, used in out, "inbox/qa-2.jsonl line 2" in out, "as in the manifest" in out) == (0, True, True, True)

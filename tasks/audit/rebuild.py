@@ -19,7 +19,8 @@ from tasks.audit.subject import Link, Subject, link
 from tasks.base.weights_digest import weights_digest
 from tasks.errors import AuditError, DataError
 from tasks.model_store.versions import initial_weights, weights_folder
-from tasks.vcs import dvc_outputs, git
+from tasks.vcs import dvc_outputs
+from tasks.vcs.git_clone import clone_at
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def rebuild_weights(subject: Subject) -> list[Link]:
         raise AuditError(f"cannot be rebuilt: {note}", where=f"{subject.model} v{subject.version.version}")
     with tempfile.TemporaryDirectory(prefix="strop-rebuild-") as folder:
         clone = Path(folder) / "clone"
-        git.clone_at(subject.commit, clone)
+        clone_at(subject.commit, clone)
         shutil.rmtree(clone / paths.RAW, ignore_errors=True)
         dvc_outputs.fetch_from(subject.commit, paths.RAW, clone / paths.RAW)
         _link_base(subject.receipt["base"], clone)

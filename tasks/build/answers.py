@@ -13,7 +13,8 @@ from pathlib import Path
 from tasks import paths
 from tasks.build.generator import CutOff, Generator
 from tasks.errors import DataError
-from tasks.runtime.files import append_line, content_digest
+from tasks.runtime.files import content_digest
+from tasks.runtime.json_lines import append_line
 
 FOLDER = paths.CACHE / "build"
 

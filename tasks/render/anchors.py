@@ -25,7 +25,8 @@ from tasks.render.forms.answers import test_row
 from tasks.render.forms.forms import TEST_SCHEMA, Material, Row
 from tasks.render.row_store import PORTION_ROWS
 from tasks.render.tokens.tokens import Dropped
-from tasks.runtime.files import file_digest, folder_digest, read_batches, read_log, write_parquet
+from tasks.runtime.files import file_digest, folder_digest, read_batches, write_parquet
+from tasks.runtime.json_lines import read_log
 from tasks.runtime.plurals import count_of
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tasks import paths
-from tasks.runtime.files import append_lines, read_log, write_text
+from tasks.runtime.files import write_text
+from tasks.runtime.json_lines import append_lines, read_log
 
 Kind = Literal["exclude", "include", "release", "drop", "restore", "forget", "pin_train", "pin_valid", "pin_test"]
 

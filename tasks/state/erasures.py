@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks import paths
-from tasks.runtime.files import append_line, read_log
+from tasks.runtime.json_lines import append_line, read_log
 
 
 @dataclass(frozen=True)

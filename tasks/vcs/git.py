@@ -161,22 +161,6 @@ def open_objects() -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, **pipes, stderr=subprocess.DEVNULL, env=_environment(), cwd=project())  # type: ignore[call-overload,no-any-return]
 
 
-def clone_at(revision: str, folder: Path) -> None:
-    """Clones this repository into `folder` and checks out the commit, with nothing that is not in that commit."""
-    commit = resolve(revision)
-    if commit is None:
-        raise GitError("no such revision", where=revision)
-    run("clone", "--quiet", "--no-checkout", str(project()), str(folder))
-    # a version's commit has the files byte for byte: neither the user's settings nor .gitattributes may change them on checkout
-    attributes = folder / ".git/info/attributes"
-    attributes.parent.mkdir(exist_ok=True)
-    attributes.write_text("* -text -ident -working-tree-encoding\n")
-    # a refused candidate's commit is on no branch and has no tag: a clone does not include it
-    refs = run("for-each-ref", "--format=%(refname)", f"--contains={commit}").split()
-    run("-C", str(folder), "fetch", "--quiet", str(project()), *refs[:1])
-    run("-C", str(folder), "checkout", "--quiet", "--detach", commit)
-
-
 def _identity() -> dict[str, str]:
     """Environment that sets Strop as author where git has no user name or email configured."""
     environment = {}

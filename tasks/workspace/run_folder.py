@@ -17,7 +17,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tasks import paths
-from tasks.runtime.files import append_line, write_text
+from tasks.runtime.files import write_text
+from tasks.runtime.json_lines import append_line
 from tasks.runtime.linked_folder import copy_all, copy_file, link_all
 from tasks.runtime.run_origin import MARK, Snapshot, current_snapshot
 from tasks.state.decisions import begin_decisions, read_decisions

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from support.project import params
 from tasks import paths
-from tasks.runtime.files import append_line, write_json, write_parquet
+from tasks.runtime.files import write_json, write_parquet
+from tasks.runtime.json_lines import append_line
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 BIDI = "pay \u202e001 ot"

@@ -19,7 +19,8 @@ from support import toyworld
 
 from flows.runtime import server_guard
 from tasks.errors import DiskError, StropError, VersioningError, disk_error
-from tasks.runtime.files import append_line, read_json, write_json
+from tasks.runtime.files import read_json, write_json
+from tasks.runtime.json_lines import append_line
 from tasks.state.decisions import read_decisions, record_decision, record_decisions
 from tasks.vcs.dvc_pipeline import reproduce
 

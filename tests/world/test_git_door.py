@@ -13,6 +13,7 @@ from support.toyworld import users_view
 from tasks import paths
 from tasks.errors import GitError
 from tasks.vcs import git
+from tasks.vcs.git_clone import clone_at
 from tasks.workspace.snapshot_commit import make_snapshot_commit, snapshot_now
 
 
@@ -127,7 +128,7 @@ def test_a_clone_of_a_refused_candidate_holds_its_commit(
     made = make_snapshot_commit("refused")
     git.make_ref("refs/strop/refused/tiny/v1", made)
     clone = tmp_path_factory.mktemp("clones") / "clone"
-    git.clone_at(made, clone)
+    clone_at(made, clone)
     assert (clone / "params.yaml").read_text() == "a: 2\n"
     assert not (clone / "报告.txt").exists()
 

@@ -19,7 +19,7 @@ from support.toyworld import git
 from tasks import paths
 from tasks.runtime.run_origin import current_snapshot, project, written_path
 from tasks.state.decisions import record_decision, record_decisions
-from tasks.vcs.git import clone_at
+from tasks.vcs.git_clone import clone_at
 from tasks.workspace import copy_inputs
 from tasks.workspace.inputs import outputs_of
 from tasks.workspace.run_folder import begin, hand_over, take_collected

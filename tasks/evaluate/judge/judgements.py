@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from tasks import paths
 from tasks.evaluate.judge.answer import WINNERS
 from tasks.evaluate.judge.pair import Winner
-from tasks.runtime.files import append_line, content_digest
+from tasks.runtime.files import content_digest
+from tasks.runtime.json_lines import append_line
 
 
 @dataclass(frozen=True)

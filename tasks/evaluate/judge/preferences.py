@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks.evaluate.judge.answer import WINNERS
 from tasks.evaluate.judge.pair import Pair, Winner
 from tasks.records.segmentation import language_of
-from tasks.runtime.files import read_log
+from tasks.runtime.json_lines import read_log
 from tasks.scoring.agreement import agreement_table, cohen_kappa, kappa_interval
 from tasks.scoring.statistics import Interval
 

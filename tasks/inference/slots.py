@@ -4,7 +4,8 @@ A row's keys and values begin at position 0 of its slot, so that rows of differe
 the left, enter and leave between two steps, and copy the prefix that they share with another row.
 
 The result for a row does not depend on the other rows: it is computed by plain matrix products, whose keys are padded at their end
-to a multiple of KEY_TILE, with probabilities that are exactly 0 (docs/decisions/0023-generation.md).
+to a multiple of KEY_TILE, with probabilities that are exactly 0, and whose values are summed in blocks of KEYS_AT_ONCE keys
+(docs/decisions/0023-generation.md).
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ QUERY_TILE = 8
 KEY_TILE = 16
 QUERIES_AT_ONCE = 128
 """Queries of a prompt that are computed together: the scores of a long prompt would take gigabytes."""
+KEYS_AT_ONCE = 128
+"""Values of so many keys are summed by one matrix product: BLAS splits a longer sum at a place that depends on its length, so that
+the last bits of a row would depend on the longest row beside it."""
 
 
 def tiles(count: int, tile: int) -> int:
@@ -161,8 +165,12 @@ def _attend(
     scores = torch.matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, queries)).float()
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    probabilities = torch.softmax(scores + mask.unsqueeze(2), dim=-1).to(value.dtype)
-    return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, queries))
+    probabilities = torch.softmax(scores + mask.unsqueeze(2), dim=-1).to(value.dtype).flatten(2, 3)
+    attended = torch.matmul(probabilities[..., :KEYS_AT_ONCE], value[:, :, :KEYS_AT_ONCE])
+    for first in range(KEYS_AT_ONCE, value.shape[2], KEYS_AT_ONCE):
+        keys = slice(first, first + KEYS_AT_ONCE)
+        attended = attended + torch.matmul(probabilities[..., keys], value[:, :, keys])
+    return attended.unflatten(2, (groups, queries))
 
 
 @contextmanager

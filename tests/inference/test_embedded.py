@@ -135,6 +135,43 @@ def test_a_long_prompt_is_computed_in_blocks_of_queries(llama: Any, open_engine:
     assert answer.text == tokenizer.decode(answer_alone(model, prompt, []), skip_special_tokens=True).strip()
 
 
+def test_logits_of_a_long_prompt_do_not_depend_on_a_longer_one_beside_it_or_on_a_copied_prefix() -> None:
+    model = wide_llama()
+    chance = random.Random(0)
+    prefix, other = ([chance.randrange(1, 400) for _ in range(length)] for length in (200, 300))
+    prompt = [*prefix, 5, 6, 7, 8, 9]
+    alone = logits_of(model, [prompt])
+    assert torch.equal(logits_of(model, [prompt, other]), alone)
+    assert torch.equal(logits_of(model, [prompt, prefix + other[:150]]), alone)
+    assert torch.equal(logits_of(model, [prefix + other, prompt], row=1), alone)
+
+
+def wide_llama() -> Any:
+    """An untrained Llama whose matrix products are large enough for the kernels of real models."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=400, hidden_size=576, intermediate_size=1152, num_hidden_layers=2, num_attention_heads=9,
+        num_key_value_heads=3, max_position_embeddings=1024,
+    )  # fmt: skip
+    return LlamaForCausalLM._from_config(config, attn_implementation="sdpa").eval()
+
+
+def logits_of(model: Any, prompts: list[list[int]], row: int = 0) -> torch.Tensor:
+    """Logits of four steps of one of the rows that enter together. Shape: [4, vocabulary]."""
+    with torch.inference_mode(), use_slots(model):
+        decoder = SlotDecoder(model, [], rows=len(prompts), width=1024)
+        decoder.admit([(index, list(prompt)) for index, prompt in enumerate(prompts)], NEW_TOKENS)
+        steps = []
+        for _ in range(4):
+            logits = decoder.logits()
+            steps.append(next(logits[place] for place, each in enumerate(decoder.active) if each.index == row).clone())
+            for place, each in enumerate(decoder.active):
+                each.tokens.append(int(logits[place].argmax()))
+    return torch.stack(steps)
+
+
 def test_a_repetition_penalty_of_the_model_is_kept(llama: Any, open_engine: Any, monkeypatch: Any) -> None:
     model, tokenizer = llama
     prompts = prompts_of(5)

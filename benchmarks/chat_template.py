@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def render(variant: str) -> dict[str, float]:
-    from tasks.render.templates import chat_template_cache
+    from tasks.prompts.templates import chat_template_cache
 
     if variant == "exact":
         chat_template_cache.compared_texts = lambda _: None

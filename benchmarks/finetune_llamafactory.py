@@ -32,8 +32,8 @@ def write_rows() -> None:
     from tasks.base.pin import read_base
     from tasks.dataset.read import read_dataset
     from tasks.dataset.rendered import read_rendered
-    from tasks.render.templates.conversation import make_conversation
-    from tasks.render.templates.templates import read_templates
+    from tasks.prompts.templates.conversation import make_conversation
+    from tasks.prompts.templates.templates import read_templates
 
     families = read_templates()
     known = {row_id.decode() for row_id in read_rendered("train").ids}

@@ -99,8 +99,8 @@ def write_for_trl() -> None:
 
     from tasks.dataset.read import read_dataset
     from tasks.dataset.rendered import read_rendered
-    from tasks.render.templates.conversation import make_conversation
-    from tasks.render.templates.templates import read_templates
+    from tasks.prompts.templates.conversation import make_conversation
+    from tasks.prompts.templates.templates import read_templates
 
     families = read_templates()
     rendered = {row_id.decode() for row_id in read_rendered("train").ids}

@@ -125,7 +125,7 @@ def stream_answer(loaded: LoadedModel, messages: list[Message], sampling: Sampli
     import torch
     from transformers import TextIteratorStreamer
 
-    from tasks.base.prompts import Prompts
+    from tasks.prompts.chat_prompts import Prompts
 
     ids = Prompts(loaded.tokenizer, loaded.thinks).of_chat(messages)
     free_tokens = _tokens_for_answer(loaded, len(ids))

@@ -35,7 +35,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "cluster representative": ("name", "tasks/curate/batch_state.py:representative"),
     "cross-split duplicate": ("name", "tasks/curate/sides/place.py:cross_split"),
     "template": ("heading", "docs/templates.md"),
-    "kind (of a template)": ("name", "tasks/render/templates/templates.py:kind"),
+    "kind (of a template)": ("name", "tasks/prompts/templates/templates.py:kind"),
     "form": ("name", "tasks/render/forms/forms.py:is_of_form"),
     "packed row": ("heading", "docs/decisions/0015-packing.md"),
     "champion": ("setting", "finetune.continue_from"),

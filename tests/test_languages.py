@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.project import REPOSITORY
 
+from tasks.prompts.templates.conversation import make_conversation
+from tasks.prompts.templates.fill_template import write_question
+from tasks.prompts.templates.templates import read_templates
 from tasks.records.languages import human_turns, language_of_last_turn, row_language, without_data
-from tasks.render.templates.conversation import make_conversation
-from tasks.render.templates.fill_template import write_question
-from tasks.render.templates.templates import read_templates
 
 WEATHER = '{"temperature": 22, "city": "Beijing", "description": "light rain in the evening"}'
 CALL = '[{"arguments":{"city":"Beijing"},"name":"weather"}]'

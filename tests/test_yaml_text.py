@@ -9,7 +9,7 @@ import pytest
 
 from tasks.config import load_config
 from tasks.errors import ConfigError
-from tasks.render.templates.templates import read_templates
+from tasks.prompts.templates.templates import read_templates
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.validate.load_contract import load_contract
 

@@ -10,7 +10,6 @@ from flows.explain.load import RegisteredModel
 from flows.explain.material import TRUNCATED, in_full, material_of, require_fit, require_rendered
 from flows.explain.subject import PROMPT, Subject, texts_of, with_texts
 from tasks.base.generation import answer_reader, end_token_ids
-from tasks.base.prompts import Prompts
 from tasks.config import PipelineConfig
 from tasks.evaluate.perplexity import TOKENS_AT_ONCE, example_of, max_input_tokens, token_losses
 from tasks.explain.explanation import AnswerPiece, Explanation, of_changes
@@ -18,6 +17,7 @@ from tasks.explain.occlusion import occlude, passes_needed
 from tasks.explain.parts import Part, parts_of, without
 from tasks.explain.pieces import pieces_of
 from tasks.inference.embedded import EmbeddedEngine
+from tasks.prompts.chat_prompts import Prompts
 from tasks.records.languages import language_of_last_turn
 from tasks.render.settings import RenderSettings
 from tasks.runtime.progress import track

@@ -19,7 +19,7 @@ from tasks.errors import BaseModelError
 from tasks.lineage.run_predictions import resolve
 from tasks.model_store.ledger import judgement_of, read_ledger
 from tasks.model_store.versions import weights_folder
-from tasks.render.templates.templates import FamilyTemplates, parse_family, read_templates
+from tasks.prompts.templates.templates import FamilyTemplates, parse_family, read_templates
 from tasks.runtime.files import read_json
 from tasks.runtime.threads import Threads
 

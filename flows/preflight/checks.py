@@ -75,7 +75,7 @@ def unknown_family(family: str, what: str, where: str, fix: str | None = None) -
 
 def templates(project: Project) -> None:
     """data/templates: one file a family."""
-    from tasks.render.templates.templates import read_templates
+    from tasks.prompts.templates.templates import read_templates
 
     read_templates()
 
@@ -136,7 +136,7 @@ def formats(project: Project) -> Iterator[Problem]:
 
 
 def _without_labels(project: Project, sources: list[tuple[Location, Source]]) -> Iterator[Problem]:
-    from tasks.render.templates.templates import read_templates
+    from tasks.prompts.templates.templates import read_templates
     from tasks.scoring.metrics import class_kinds
 
     families, kinds = read_templates(), class_kinds()

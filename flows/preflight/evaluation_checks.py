@@ -60,8 +60,8 @@ def further_tests(project: Project) -> Iterator[Problem]:
         yield error(what, project.where("evaluate", name), "Remove it, or choose another objective")
     if settings.anchors is None:
         return
+    from tasks.prompts.templates.templates import read_templates
     from tasks.render.anchors import read_anchors
-    from tasks.render.templates.templates import read_templates
 
     yield from problems_in(partial(read_anchors, Path(settings.anchors), sorted(read_templates())))
 

@@ -15,8 +15,8 @@ from tasks.scoring.thoughts import without_thought
 
 if TYPE_CHECKING:
     from tasks.base.generation import Answer
-    from tasks.base.prompts import Prompts
     from tasks.config import PipelineConfig
+    from tasks.prompts.chat_prompts import Prompts
 
 
 class LocalModel:
@@ -62,8 +62,8 @@ class LocalModel:
         from tasks.base.load import labels_of, load_base, load_tokenizer, load_trained
         from tasks.base.pin import pin_base
         from tasks.base.precision import best_precision
-        from tasks.base.prompts import Prompts
         from tasks.dataset.rendered import thinks_by_training
+        from tasks.prompts.chat_prompts import Prompts
 
         record, precision = pin_base(self.config.base), best_precision()
         if self.settings.model == "base":

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 from tasks.base.generation import answer_reader
 from tasks.dataset.rendered import ANCHORS
 from tasks.errors import ConfigError, DataError
+from tasks.prompts.tokens.tokens import Dropped
 from tasks.records.languages import row_language
 from tasks.records.row import row_id_of
 from tasks.records.shapes import Problem, to_fields
 from tasks.render.forms.answers import test_row
 from tasks.render.forms.forms import TEST_SCHEMA, Material, Row
 from tasks.render.row_store import PORTION_ROWS
-from tasks.render.tokens.tokens import Dropped
 from tasks.runtime.files import file_digest, folder_digest, read_batches, write_parquet
 from tasks.runtime.json_lines import read_log
 from tasks.runtime.plurals import count_of

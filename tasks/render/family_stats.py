@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tasks import paths
 from tasks.errors import ConfigError, DataError
-from tasks.render.templates.templates import FamilyTemplates
+from tasks.prompts.templates.templates import FamilyTemplates
 from tasks.scoring.metrics import METRICS
 
 

@@ -20,12 +20,12 @@ from tasks.base.foreign import trusts
 from tasks.base.generation import answer_reader
 from tasks.base.pin import read_base
 from tasks.dataset.rendered import SHOTS
+from tasks.prompts.templates.fill_template import write_answer, write_question
+from tasks.prompts.tokens.tokens import Dropped, Example, Renderer
 from tasks.records.languages import language_of_last_turn
 from tasks.render.forms.answers import test_row
 from tasks.render.forms.forms import TEST_SCHEMA, Material, Row
 from tasks.render.row_store import Rows
-from tasks.render.templates.fill_template import write_answer, write_question
-from tasks.render.tokens.tokens import Dropped, Example, Renderer
 from tasks.runtime.files import canonical_json, content_digest, write_tables
 from tasks.scoring.targets import tool_calls_of
 

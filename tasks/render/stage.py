@@ -24,6 +24,7 @@ from tasks.base.pin import read_base
 from tasks.dataset.read import read_pieces
 from tasks.dataset.rendered import FURTHER_TESTS, LEFT_OUT, TEMPLATES, VALID, speaks
 from tasks.errors import ConfigError, DataError
+from tasks.prompts.templates.templates import read_templates
 from tasks.records.raw_bytes import require_unchanged
 from tasks.render.anchors import write_anchors
 from tasks.render.balance import MIXED_BY, SYNTHETIC, Mix, replay
@@ -33,7 +34,6 @@ from tasks.render.left_out import BALANCE, NO_FORM, NOT_REPLAYED, LeftOut
 from tasks.render.row_store import COLUMNS, PORTION_ROWS, Rows, RowWriter
 from tasks.render.settings import RenderSettings
 from tasks.render.shots import write_shots
-from tasks.render.templates.templates import read_templates
 from tasks.runtime.fast_imports import importing
 from tasks.runtime.files import read_batches, write_json, write_tables
 from tasks.runtime.free_memory import give_memory_back

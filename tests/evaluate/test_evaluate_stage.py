@@ -39,7 +39,7 @@ from tasks.evaluate.probes.settings import ProbeSettings
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.inference.embedded import EmbeddedEngine
 from tasks.inference.engine import WorkerKilled
-from tasks.render.templates.templates import read_templates
+from tasks.prompts.templates.templates import read_templates
 from tasks.runtime import threads
 from tasks.runtime.cores import Limits, Load
 from tasks.runtime.files import folder_digest, read_json, write_json, write_parquet, write_text

@@ -17,9 +17,9 @@ from tasks.evaluate.probes.letter_case import change_case
 from tasks.evaluate.probes.paraphrase import FRAMES
 from tasks.evaluate.probes.perturb import Surroundings, perturb
 from tasks.evaluate.probes.typos import add_typos
+from tasks.prompts.templates.fill_template import write_question
+from tasks.prompts.templates.templates import read_templates
 from tasks.records.segmentation import nfkc
-from tasks.render.templates.fill_template import write_question
-from tasks.render.templates.templates import read_templates
 
 WORDS = [
     "Weather",

@@ -16,11 +16,11 @@ from flows.explain.load import RegisteredModel
 from flows.explain.material import TRUNCATED
 from flows.explain.subject import Subject, of_prompt, texts_of, with_texts
 from tasks.base.load import load_tokenizer
-from tasks.base.prompts import Prompts
 from tasks.errors import DataError
+from tasks.prompts.chat_prompts import Prompts
+from tasks.prompts.templates.templates import read_templates
 from tasks.render.forms.forms import Material
 from tasks.render.settings import RenderSettings
-from tasks.render.templates.templates import read_templates
 from tasks.runtime.threads import Threads
 
 SETTINGS = RenderSettings(max_length_tokens=256)

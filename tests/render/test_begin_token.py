@@ -15,14 +15,14 @@ from support.toychat import CHATML, chat_tokenizer, save_llama
 
 from tasks import paths
 from tasks.base.load import load_tokenizer
-from tasks.base.prompts import Prompts
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
 from tasks.dataset.rendered import TEST, read_rendered
 from tasks.evaluate.likelihood import start_ids, text_losses
+from tasks.prompts.chat_prompts import Prompts
+from tasks.prompts.templates.templates import read_templates
+from tasks.prompts.tokens.tokens import Example, Renderer
 from tasks.render.stage import run as render
-from tasks.render.templates.templates import read_templates
-from tasks.render.tokens.tokens import Example, Renderer
 from tasks.runtime.files import canonical_json
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")

@@ -13,10 +13,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tasks.base.load import load_tokenizer
 from tasks.errors import ConfigError
-from tasks.render.templates.chat_template import ChatFormat
-from tasks.render.templates.conversation import Conversation
-from tasks.render.templates.fill_template import write_question
-from tasks.render.templates.templates import read_templates
+from tasks.prompts.templates.chat_template import ChatFormat
+from tasks.prompts.templates.conversation import Conversation
+from tasks.prompts.templates.fill_template import write_question
+from tasks.prompts.templates.templates import read_templates
 from tasks.runtime.bounded_jinja.environment import BoundedEnvironment
 
 ENDLESS = {

@@ -13,11 +13,11 @@ from support.toychat import spaced, trained_spans
 
 from tasks.base.load import load_tokenizer
 from tasks.errors import ConfigError
-from tasks.render.templates.chat_template import ChatFormat
-from tasks.render.templates.conversation import make_conversation
-from tasks.render.templates.fill_template import write_answer, write_question
-from tasks.render.templates.templates import read_templates
-from tasks.render.tokens.tokens import Example, Renderer
+from tasks.prompts.templates.chat_template import ChatFormat
+from tasks.prompts.templates.conversation import make_conversation
+from tasks.prompts.templates.fill_template import write_answer, write_question
+from tasks.prompts.templates.templates import read_templates
+from tasks.prompts.tokens.tokens import Example, Renderer
 from tasks.runtime.files import canonical_json
 from tasks.scoring.targets import Frame, parse_answer
 

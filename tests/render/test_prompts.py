@@ -26,20 +26,20 @@ from support.toychat import (
 )
 
 from tasks.base.generation import answer_reader
-from tasks.base.prompts import Prompts
 from tasks.chat.writing import THOUGHT
 from tasks.dataset.rendered import TEMPLATES as TEMPLATES_FILE
 from tasks.dataset.rendered import thinks_by_training
 from tasks.errors import ConfigError
 from tasks.evaluate.predictions import score_rows
+from tasks.prompts.chat_prompts import Prompts
+from tasks.prompts.templates.chat_template import ChatFormat
+from tasks.prompts.templates.conversation import Conversation, make_conversation
+from tasks.prompts.templates.templates import read_templates
+from tasks.prompts.tokens.tokens import Dropped, Example, Renderer
 from tasks.render.forms.answers import test_row as row_of_test
 from tasks.render.forms.forms import Material
 from tasks.render.forms.pairs import _pair as as_pair
 from tasks.render.settings import RenderSettings
-from tasks.render.templates.chat_template import ChatFormat
-from tasks.render.templates.conversation import Conversation, make_conversation
-from tasks.render.templates.templates import read_templates
-from tasks.render.tokens.tokens import Dropped, Example, Renderer
 from tasks.runtime.files import canonical_json, write_json
 from tasks.scoring.score import score_answer
 

@@ -13,16 +13,16 @@ from support.tiny_models import make_tiny_tokenizer
 from support.toychat import trained_spans
 from tokenizers import normalizers
 
-from tasks.render.templates.chat_template import ChatFormat
-from tasks.render.templates.chat_template_cache import ChatTemplateCache
-from tasks.render.templates.conversation import Conversation
-from tasks.render.templates.fill_template import write_answer
-from tasks.render.templates.template_analysis import compared_texts
-from tasks.render.templates.templates import parse_family, read_templates
-from tasks.render.tokens import word_cache
-from tasks.render.tokens.pretokenize import ends_of_spaces
-from tasks.render.tokens.tokens import Example, Renderer
-from tasks.render.tokens.word_cache import WordTable
+from tasks.prompts.templates.chat_template import ChatFormat
+from tasks.prompts.templates.chat_template_cache import ChatTemplateCache
+from tasks.prompts.templates.conversation import Conversation
+from tasks.prompts.templates.fill_template import write_answer
+from tasks.prompts.templates.template_analysis import compared_texts
+from tasks.prompts.templates.templates import parse_family, read_templates
+from tasks.prompts.tokens import word_cache
+from tasks.prompts.tokens.pretokenize import ends_of_spaces
+from tasks.prompts.tokens.tokens import Example, Renderer
+from tasks.prompts.tokens.word_cache import WordTable
 from tasks.runtime.files import canonical_json
 
 LOOKING = {

@@ -18,10 +18,10 @@ from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
 from tasks.dataset.rendered import TEMPLATES, TEST, read_rendered
 from tasks.errors import ConfigError, DataError
+from tasks.prompts.templates.fill_template import write_answer, write_question
+from tasks.prompts.templates.templates import read_templates
+from tasks.prompts.tokens.tokens import Dropped, Example, Renderer
 from tasks.render.stage import run
-from tasks.render.templates.fill_template import write_answer, write_question
-from tasks.render.templates.templates import read_templates
-from tasks.render.tokens.tokens import Dropped, Example, Renderer
 from tasks.runtime.files import read_json
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")

@@ -10,9 +10,9 @@ from support.project import REPOSITORY
 from support.toychat import chat_tokenizer
 
 from tasks.base.generation import answer_reader
+from tasks.prompts.templates.templates import read_templates
+from tasks.prompts.tokens.tokens import Example, Renderer
 from tasks.render.forms.answers import test_row as row_of_test
-from tasks.render.templates.templates import read_templates
-from tasks.render.tokens.tokens import Example, Renderer
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 CHATML = (REPOSITORY / "data/templates/chat/chatml.jinja").read_text(encoding="utf-8")

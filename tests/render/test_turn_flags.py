@@ -10,11 +10,11 @@ from support.project import REPOSITORY
 from support.toychat import trained_spans
 
 from tasks.base.load import load_tokenizer
+from tasks.prompts.templates.templates import read_templates
+from tasks.prompts.tokens.tokens import Example, Renderer
 from tasks.render.forms.forms import Material
 from tasks.render.forms.pairs import pairs
 from tasks.render.settings import RenderSettings
-from tasks.render.templates.templates import read_templates
-from tasks.render.tokens.tokens import Example, Renderer
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 THINKING = (

@@ -19,14 +19,14 @@ from support.toychat import CHATML, MARKERS, TEMPLATES, TRIMMING, chat_tokenizer
 from tasks import paths
 from tasks.base.heads import text_ids
 from tasks.base.load import load_tokenizer
-from tasks.base.prompts import Prompts
 from tasks.chat.markers import TypedMarkers, control_tokens, plain_ids
 from tasks.config import load_config
+from tasks.prompts.chat_prompts import Prompts
+from tasks.prompts.templates.templates import read_templates
+from tasks.prompts.tokens.tokens import Example, Renderer
 from tasks.render.forms import texts
 from tasks.render.forms.forms import Material, writer_of
 from tasks.render.row_store import COLUMNS, Rows, RowWriter
-from tasks.render.templates.templates import read_templates
-from tasks.render.tokens.tokens import Example, Renderer
 from tasks.runtime.files import canonical_json
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from support.tiny_models import make_tiny_tokenizer
-from tasks.render.tokens.tokens import Example
+from tasks.prompts.tokens.tokens import Example
 
 QWEN3 = """
 {%- if tools %}{{- '<|im_start|>system\\n' }}{%- if messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{%- endif %}

@@ -14,7 +14,7 @@ from tasks import paths
 from tasks.base.pin import read_base
 from tasks.config import load_config
 from tasks.errors import StropError
-from tasks.render.templates.templates import read_templates
+from tasks.prompts.templates.templates import read_templates
 from tasks.runtime.files import DamagedFile, read_json, read_object
 from tasks.state.decisions import read_decisions, record_decision
 from tasks.state.erasures import read_erasures

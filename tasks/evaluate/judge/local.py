@@ -8,7 +8,6 @@ from typing import Any
 from tasks.base.generation import Answer
 from tasks.base.load import load_tokenizer, load_weights
 from tasks.base.precision import best_precision
-from tasks.base.prompts import Prompts
 from tasks.errors import BaseModelError, ConfigError, SourceError
 from tasks.evaluate.judge.model_files import FIX, WHERE, find_judge
 from tasks.evaluate.judge.settings import JudgeSettings
@@ -17,6 +16,7 @@ from tasks.inference.connection import Completion
 from tasks.inference.embedded import EmbeddedEngine
 from tasks.inference.endpoint import OnCompletion
 from tasks.inference.faults import reported_faults
+from tasks.prompts.chat_prompts import Prompts
 from tasks.runtime.threads import Threads
 
 ROWS = 8

@@ -7,12 +7,12 @@ from typing import Any
 
 from tasks import paths
 from tasks.base.generation import answer_reader
+from tasks.prompts.templates.conversation import Conversation
+from tasks.prompts.templates.templates import FamilyTemplates
+from tasks.prompts.tokens.tokens import Example
 from tasks.render.forms.forms import FIXED, Material, Row, write_test_rows
 from tasks.render.packing.arrays import ArrayWriter, flatten
 from tasks.render.row_store import Rows
-from tasks.render.templates.conversation import Conversation
-from tasks.render.templates.templates import FamilyTemplates
-from tasks.render.tokens.tokens import Example
 from tasks.scoring.answer_parsers import equal_json
 from tasks.scoring.code_answers import stub_of
 from tasks.scoring.targets import parse_answer

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from tasks.chat.writing import has_thought
 from tasks.dataset.forms import FORMS
 from tasks.dataset.rendered import TEST
+from tasks.prompts.templates.conversation import TOOL_INSTRUCTIONS
+from tasks.prompts.templates.templates import FamilyTemplates, InstructionTemplate
+from tasks.prompts.tokens.tokens import Dropped, Example, Renderer
 from tasks.render.row_store import Rows
 from tasks.render.settings import RenderSettings
-from tasks.render.templates.conversation import TOOL_INSTRUCTIONS
-from tasks.render.templates.templates import FamilyTemplates, InstructionTemplate
-from tasks.render.tokens.tokens import Dropped, Example, Renderer
 from tasks.runtime import process_pool
 from tasks.runtime.files import write_tables
 

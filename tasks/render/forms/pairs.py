@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from tasks import paths
+from tasks.prompts.tokens.tokens import Dropped, Example
 from tasks.render.forms.answers import write_test as write_test
 from tasks.render.forms.forms import Material, Row, write_counted
 from tasks.render.row_store import Rows
-from tasks.render.tokens.tokens import Dropped, Example
 
 IDS = pa.list_(pa.int32())
 SCHEMAS = {

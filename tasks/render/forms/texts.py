@@ -15,10 +15,10 @@ import numpy.typing as npt
 from tasks import paths
 from tasks.base.heads import begin_ids
 from tasks.chat.markers import TypedMarkers, control_tokens, control_tokens_as_text
+from tasks.prompts.tokens.word_cache import Ids, WordTable
 from tasks.render.forms.forms import FIXED, Material, Row, write_test_rows
 from tasks.render.packing.arrays import ArrayWriter, FlatExamples, Piece, flatten
 from tasks.render.row_store import Rows
-from tasks.render.tokens.word_cache import Ids, WordTable
 
 Numbers = TypeVar("Numbers", bound=npt.NDArray[Any])
 KIND = "text"

@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tasks.prompts.tokens.word_cache import Ids
 from tasks.render.packing.best_fit import Numbers
 from tasks.render.packing.by_length import Lengths, ranks_of
 from tasks.render.packing.packing import Packed, pack
-from tasks.render.tokens.word_cache import Ids
 from tasks.runtime.free_memory import give_memory_back
 
 EXAMPLES_AT_ONCE = 8192

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.chat.markers import TypedMarkers, control_tokens
-from tasks.render.templates.chat_template import ChatFormat, Texts, answers_of
-from tasks.render.templates.chat_template_cache import ChatTemplateCache
-from tasks.render.templates.conversation import Conversation, make_conversation
-from tasks.render.templates.templates import InstructionTemplate
-from tasks.render.tokens.encoding import Encoder, Pieces
-from tasks.render.tokens.truncate import drop_old_turns, shorten
-from tasks.render.tokens.word_cache import Ids, WordTable
+from tasks.prompts.templates.chat_template import ChatFormat, Texts, answers_of
+from tasks.prompts.templates.chat_template_cache import ChatTemplateCache
+from tasks.prompts.templates.conversation import Conversation, make_conversation
+from tasks.prompts.templates.templates import InstructionTemplate
+from tasks.prompts.tokens.encoding import Encoder, Pieces
+from tasks.prompts.tokens.truncate import drop_old_turns, shorten
+from tasks.prompts.tokens.word_cache import Ids, WordTable
 
 Choose = Callable[[Mapping[str, Any]], InstructionTemplate]
 

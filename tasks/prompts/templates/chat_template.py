@@ -22,8 +22,8 @@ from tasks.chat.writing import (
     refused_error,
 )
 from tasks.errors import ConfigError
+from tasks.prompts.templates.conversation import UNTRAINED, Conversation, Message, as_text, with_system_folded
 from tasks.records.ordered_json import as_written
-from tasks.render.templates.conversation import UNTRAINED, Conversation, Message, as_text, with_system_folded
 
 Texts = list[str]
 _PROBE_TOOL = {"type": "function", "function": {"name": "probe_f", "description": "d", "parameters": {

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tasks.prompts.templates.fill_template import write_answer, write_question
+from tasks.prompts.templates.templates import InstructionTemplate
 from tasks.records.languages import MIXED, language_of_last_turn
 from tasks.records.ordered_json import for_templates
-from tasks.render.templates.fill_template import write_answer, write_question
-from tasks.render.templates.templates import InstructionTemplate
 from tasks.scoring.targets import tool_calls_of
 
 Message = dict[str, Any]

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Literal
 from zlib import crc32
 
-from tasks.render.templates.chat_template import ChatFormat, Texts
-from tasks.render.templates.conversation import THOUGHT, UNTRAINED, Conversation, Message
-from tasks.render.templates.template_analysis import compared_texts
+from tasks.prompts.templates.chat_template import ChatFormat, Texts
+from tasks.prompts.templates.conversation import THOUGHT, UNTRAINED, Conversation, Message
+from tasks.prompts.templates.template_analysis import compared_texts
 
 Shape = tuple[tuple[str, bool, bool], ...]
 """For each message: its role, whether its content is empty, and whether it is an answer that is not trained."""

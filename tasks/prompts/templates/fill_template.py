@@ -16,7 +16,7 @@ from jinja2.runtime import Context
 
 from tasks import paths
 from tasks.errors import ConfigError
-from tasks.render.templates.templates import AS_IT_IS, ENVIRONMENT, FIELDS, LOOPING, InstructionTemplate
+from tasks.prompts.templates.templates import AS_IT_IS, ENVIRONMENT, FIELDS, LOOPING, InstructionTemplate
 from tasks.runtime.bounded_jinja.steps import begin
 from tasks.scoring.answer_parsers import entries_of, json_of
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.render.tokens.word_cache import WordTable
+from tasks.prompts.tokens.word_cache import WordTable
 from tasks.runtime.files import canonical_json
 
 Row = dict[str, Any]

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from tasks.render.templates.chat_template import Texts
-from tasks.render.tokens.word_cache import Ids
+from tasks.prompts.templates.chat_template import Texts
+from tasks.prompts.tokens.word_cache import Ids
 
 Pieces = list[Ids]
 """Alternately context and answer, as the texts."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.render.tokens.pretokenize import Words, ends_of_spaces, split
+from tasks.prompts.tokens.pretokenize import Words, ends_of_spaces, split
 
 Ids = npt.NDArray[np.int32]
 

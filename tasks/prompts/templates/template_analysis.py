@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, TemplateError, nodes
 
-from tasks.render.templates.template_expressions import (
+from tasks.prompts.templates.template_expressions import (
     Expressions,
     Kind,
     UntrackedError,

@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.common import Json, console, enter_project, print_json, stdout_to_stderr
+from flows.cli.common import Json, console, enter_project, print_json, readable_size, stdout_to_stderr
 from tasks.runtime.plurals import count_of
 
 if TYPE_CHECKING:
     from tasks.retention.plan import Plan
-
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove files that nothing needs: of refused candidates, interrupted trainings and old caches (`retention` in params.yaml).
+    """Remove files that nothing needs: of refused candidates, interrupted trainings, and old caches (`retention` in params.yaml).
 
-    Versions that passed or have served keep all files. A refused candidate that is removed is retired: it keeps its entry, receipt,
-    dataset, metrics and verdict. Raw rows, remotes and git are never changed. No run may be in progress.
+    Refused means here: refused, inconclusive, or rejected by a person. Other versions that passed, and those that have served, keep
+    all files. A candidate whose files are removed is retired, by an entry in the ledger: it keeps its receipt, dataset, metrics and
+    verdict. Nothing is removed from raw rows, remotes or git. No run may be in progress.
     """
     config = enter_project()
     from flows.runtime.lock import no_run_in
@@ -63,12 +62,3 @@ def _report(plan: Plan, dry_run: bool) -> None:
         console().print(f"[bold]{freed}[/] would be freed. Remove: [bold]strop gc[/]")
     else:
         console().print(f"[bold]{freed}[/] freed, {count_of(len(plan.kept), 'version')} kept.")
-
-
-def readable_size(size: float) -> str:
-    """`3.2 GB`: powers of 1000."""
-    for unit in UNITS[:-1]:
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} {UNITS[-1]}"

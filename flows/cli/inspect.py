@@ -39,7 +39,7 @@ def status(as_json: Json = False) -> None:
 
 
 def history(as_json: Json = False) -> None:
-    """All versions: judged, promoted, rejected, rolled back, by whom and why; and which one served when."""
+    """All versions: judged, promoted, rolled back, rejected, retired, by whom and why; and which one served when."""
     settings = enter_project()
     from tasks.model_store.ledger_entries import served_until
     from tasks.model_store.ledger_remote import follow_if_possible

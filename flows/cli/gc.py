@@ -52,6 +52,8 @@ def _report(plan: Plan, dry_run: bool) -> None:
         console().print(table)
     for note in plan.notes:
         console().print(f"Note: {note}", markup=False)
+    for reason, kept in _by_reason(plan).items() if dry_run else ():
+        console().print(f"Kept: {kept} ({reason})", markup=False)
     versions = ", ".join(f"v{version}" for version in plan.retired)
     if versions:
         console().print(f"{'To be retired' if dry_run else 'Retired'}: {versions}")
@@ -62,3 +64,11 @@ def _report(plan: Plan, dry_run: bool) -> None:
         console().print(f"[bold]{freed}[/] would be freed. Remove: [bold]strop gc[/]")
     else:
         console().print(f"[bold]{freed}[/] freed, {count_of(len(plan.kept), 'version')} kept.")
+
+
+def _by_reason(plan: Plan) -> dict[str, str]:
+    """Why versions keep their files → these versions."""
+    versions: dict[str, list[str]] = {}
+    for version, reason in plan.kept.items():
+        versions.setdefault(reason, []).append(f"v{version}")
+    return {reason: ", ".join(names) for reason, names in versions.items()}

@@ -98,7 +98,7 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
     table = table_of(*columns, Column("why", overflow="fold"))
     styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "retired": "dim", "judged": ""}
     for entry, until in zip(entries, served_until(entries), strict=True):
-        serves = " ●" if entry.version == champion and entry.enters_service else ""
+        serves = " ●" if entry.version == champion and entry.enters_service and until is None else ""
         gate = f"[{GATE_STYLES.get(entry.gate, 'red')}]{entry.gate}[/]"
         what = f"[{styles[entry.kind] or 'none'}]{entry.kind.replace('_', ' ')}[/]"
         times = (moment.replace("T", " ")[:19] for moment in (entry.when, until or ""))

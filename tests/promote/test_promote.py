@@ -75,6 +75,15 @@ def test_the_command_reports_that_a_version_serves_already(
     assert "Version 2 is now champion." in strop("promote", "2")[1]
 
 
+def test_history_marks_the_entry_by_which_a_version_serves_and_no_earlier_one(
+    world: Path, strop: Callable[..., tuple[int, str, str]]
+) -> None:
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    rollback(load_config(), why="complaints", expected_champion=2)
+    (line,) = [line for line in strop("history")[1].splitlines() if "●" in line]
+    assert line.split()[:4] == ["v1", "●", "rolled", "back"]
+
+
 def test_an_approval_is_recorded_with_name_and_comment_for_one_model_and_one_verdict(world: Path) -> None:
     entry = promote(load_config(), 2, why="我读过全部回答", expected_champion=1, who="李雷")
     judged = next(each for each in read_ledger("tiny") if each.kind == "judged" and each.version == 2)

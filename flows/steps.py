@@ -25,6 +25,7 @@ from flows.runtime.interruptible import run_interruptibly
 from flows.runtime.lock import one_run_at_a_time
 from flows.runtime.proxies import use_proxies_again
 from flows.runtime.snapshot import in_the_project
+from flows.runtime.stored_errors import with_storable_errors
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
@@ -32,7 +33,6 @@ from tasks.promote.candidates import NotPromotable
 from tasks.runtime.files import write_text
 from tasks.runtime.logs.formats import error_fields
 from tasks.runtime.logs.setup import set_up_logs
-from tasks.runtime.redaction.errors_and_logs import redacted_error
 from tasks.runtime.run_origin import project
 
 logger = logging.getLogger(__name__)
@@ -49,13 +49,8 @@ def working_in(project: str, is_exclusive: bool = True) -> Iterator[None]:
     use_proxies_again()
     with chdir(project):
         prepare_environment(Path.cwd())
-        with one_run_at_a_time() if is_exclusive else nullcontext():
-            try:
-                yield
-            except Exception as error:  # Prefect writes errors to its logs and states
-                if (clean := redacted_error(error)) is error:
-                    raise
-                raise clean from None
+        with one_run_at_a_time() if is_exclusive else nullcontext(), with_storable_errors():
+            yield
 
 
 def should_retry(_: Any, run: TaskRun, state: State) -> bool:
@@ -76,6 +71,7 @@ WITH_RETRIES: dict[str, Any] = {
 
 
 @task(**WITH_RETRIES)
+@with_storable_errors()
 def ingest(config: PipelineConfig, rejudge: bool) -> None:
     from tasks.ingest.open_round import open_round
     from tasks.ingest.stage import collect
@@ -94,6 +90,7 @@ def ingest(config: PipelineConfig, rejudge: bool) -> None:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")
+@with_storable_errors()
 def reproduce(stage: str) -> bool:
     return run_interruptibly(lambda: reproduce_and_hand_over(stage))
 
@@ -113,6 +110,7 @@ def reproduce_and_hand_over(stage: str) -> bool:
 
 
 @task(cache_policy=NO_CACHE)
+@with_storable_errors()
 def report_drift(config: PipelineConfig) -> None:
     """Reports the drift from the champion's dataset; only a limit on `drift.max_psi` in the gate's policy depends on it."""
     from tasks.lineage.drift_report import report_against_champion
@@ -121,6 +119,7 @@ def report_drift(config: PipelineConfig) -> None:
 
 
 @task(cache_policy=NO_CACHE)
+@with_storable_errors()
 def report_run(config: PipelineConfig) -> None:
     """Writes the HTML report, which `register` logs; it has no influence on the run."""
     from flows.report.run_report.page import write_report
@@ -129,6 +128,7 @@ def report_run(config: PipelineConfig) -> None:
 
 
 @task(cache_policy=NO_CACHE)
+@with_storable_errors()
 def finetune(config: PipelineConfig) -> bool:
     from tasks.tracking.live_metrics import mirror_curves
     from tasks.tracking.search_plots import draw_last_search
@@ -140,16 +140,19 @@ def finetune(config: PipelineConfig) -> bool:
 
 
 @task(cache_policy=NO_CACHE)
+@with_storable_errors()
 def follow_ledger(config: PipelineConfig) -> None:
     run_interruptibly(lambda: settling.follow_ledger(config))
 
 
 @task(cache_policy=NO_CACHE)
+@with_storable_errors()
 def return_to_champion(config: PipelineConfig) -> Outcome | None:
     return settling.return_to_champion(config)
 
 
 @task(**WITH_RETRIES)
+@with_storable_errors()
 def register(config: PipelineConfig) -> Any:
     from tasks.register.stage import run
 
@@ -161,11 +164,13 @@ def register(config: PipelineConfig) -> Any:
 
 
 @task(**WITH_RETRIES)
+@with_storable_errors()
 def deliver(config: PipelineConfig, registered: Any) -> Outcome:
     return run_interruptibly(lambda: promotion_decision.deliver(config, registered))
 
 
 @task(**WITH_RETRIES)
+@with_storable_errors()
 def approve_version(config: PipelineConfig, version: int, why: str, who: str) -> Any:
     from tasks.promote.approval import approve
 
@@ -173,6 +178,7 @@ def approve_version(config: PipelineConfig, version: int, why: str, who: str) ->
 
 
 @task(cache_policy=NO_CACHE)
+@with_storable_errors()
 def publish(config: PipelineConfig, outcome: Outcome) -> None:
     """Writes the summary to a file and to a Prefect artifact, there without texts of rows, which could not be erased."""
     summary = read_summary(config)

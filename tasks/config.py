@@ -36,7 +36,7 @@ from tasks.runtime.plugin_files import PluginError
 from tasks.runtime.plugin_table import UnknownName
 from tasks.runtime.plugins import load_plugins
 from tasks.runtime.plurals import count_of
-from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secrets_in_addresses
+from tasks.runtime.redaction.settings import ADVICE, USE_A_VARIABLE, literal_secrets_in_addresses
 from tasks.runtime.redaction.text import redact
 from tasks.validate.settings import ValidateSettings
 
@@ -176,7 +176,10 @@ def _location(error: Any) -> tuple[Any, ...]:
 def _literal_secrets(document: Any) -> list[tuple[int, str]]:
     """(line, text) of addresses with a literal password or token."""
     return [
-        (line_of(document, location), f"`{'.'.join(map(str, location))}`: {secret} {USE_A_VARIABLE}")
+        (
+            line_of(document, location),
+            f"`{'.'.join(map(str, location))}`: {secret} {ADVICE.get(tuple(location), USE_A_VARIABLE)}",
+        )
         for location, secret in literal_secrets_in_addresses(document)
     ]
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, as_text, console, enter_project, print_grid, print_json, stdout_to_stderr
+from flows.cli.common import (
+    Json,
+    as_text,
+    console,
+    enter_project,
+    print_grid,
+    print_json,
+    readable_size,
+    stdout_to_stderr,
+)
 from tasks import paths
 from tasks.errors import DataError, StropError, one_line
 from tasks.runtime.visible_text import printable
@@ -44,14 +53,16 @@ def audit(
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(callback=as_text, metavar="VERSION", help="Check a dataset alone: the first characters of its hash, or v3."),
+        typer.Option(
+            callback=as_text, metavar="VERSION", help="Check a dataset alone: the start of its hash, or a version such as v3."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:  # fmt: skip
     """Check a version against its receipt: ledger, rows, parameters, code, base, model, predictions, report, verdict, registry.
 
-    The quick walk does not read files whose size, times and inode are unchanged since it read them; --deep reads every byte: use it
-    in CI, and before a hand-over.
+    Without --deep, files are not read again whose size, times and inode are unchanged since an audit read them; --deep reads every
+    byte: use it in CI, and before a hand-over. The exit code is 1 if anything differs.
     """
     _require_one(version, row, dataset)
     if version is None and (rebuild or html):
@@ -89,7 +100,10 @@ def _report(result: AuditResult, as_json: bool, *, is_dataset: bool = False, pag
     _print_links(result.links)
     name = f"Dataset {result.receipt['dataset'][:12]}" if is_dataset else f"Version {result.version}"
     verdict = "matches its receipt" if result.is_whole else "does not match its receipt"
-    console().print(f"\n[bold]{name} {verdict}.[/]")
+    walk = (
+        f"Every byte was read: {readable_size(result.read_bytes)} in {result.seconds:.1f} s." if result.is_deep else ""
+    )
+    console().print(f"\n[bold]{name} {verdict}.[/] {walk}".rstrip())
     if page:
         console().print(f"Report: {printable(str(page))}", markup=False)
     return 0 if result.is_whole else 1

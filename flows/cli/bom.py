@@ -19,6 +19,7 @@ def bom(
     ] = None,
 ) -> int:
     """Print the ML-BOM of a version (CycloneDX, JSON): model, base, dataset, packages, metrics. From its receipt alone."""
+    file = output.absolute() if output else None  # the project's root is the working directory from here
     settings = enter_project()
     from tasks.model_store.versions import commit_of, receipt_at
     from tasks.register.ml_bom import ml_bom
@@ -31,9 +32,9 @@ def bom(
         fix = "See: strop history. Fetch its tag: git fetch origin --tags 'refs/strop/*:refs/strop/*'"
         raise AuditError(f"git has no receipt of version {version} of {model}", fix=fix)
     text = ml_bom(receipt, model)
-    if output is None:
+    if file is None:
         sys.stdout.write(text)
         return 0
-    write_text(output, text)
+    write_text(file, text)
     console().print(f"{output}: the ML-BOM of version {version}", markup=False)
     return 0

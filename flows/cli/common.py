@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -95,6 +96,18 @@ def console() -> Console:
     return console_
 
 
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def readable_size(size: float) -> str:
+    """`3.2 GB`: powers of 1000."""
+    for unit in UNITS[:-1]:
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} {UNITS[-1]}"
+
+
 def print_grid(rows: Iterable[tuple[RenderableType, ...]]) -> None:
     """Prints rows in columns, without a header."""
     from rich.table import Table
@@ -118,3 +131,13 @@ def stdout_to_stderr() -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(saved, 1)
         os.close(saved)
+
+
+def unwrap_help(app: typer.Typer) -> None:
+    """Joins the lines of each paragraph of the commands' docstrings: `--help` breaks them at the width of the terminal."""
+    for command in app.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = command.help or "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            unwrap_help(group.typer_instance)

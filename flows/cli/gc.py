@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.common import Json, console, enter_project, print_json, stdout_to_stderr
+from flows.cli.common import Json, console, enter_project, print_json, readable_size, stdout_to_stderr
 from tasks.runtime.plurals import count_of
 
 if TYPE_CHECKING:
     from tasks.retention.plan import Plan
-
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove files that nothing needs: of refused candidates, interrupted trainings and old caches (`retention` in params.yaml).
+    """Remove files that nothing needs: of refused candidates, interrupted trainings, and old caches (`retention` in params.yaml).
 
-    Versions that passed or have served keep all files. A refused candidate that is removed is retired: it keeps its entry, receipt,
-    dataset, metrics and verdict. Raw rows, remotes and git are never changed. No run may be in progress.
+    Refused means here: refused, inconclusive, or rejected by a person. Other versions that passed, and those that have served, keep
+    all files. A candidate whose files are removed is retired, by an entry in the ledger: it keeps its receipt, dataset, metrics and
+    verdict. Nothing is removed from raw rows, remotes or git. No run may be in progress.
     """
     config = enter_project()
     from flows.runtime.lock import no_run_in
@@ -53,6 +52,8 @@ def _report(plan: Plan, dry_run: bool) -> None:
         console().print(table)
     for note in plan.notes:
         console().print(f"Note: {note}", markup=False)
+    for reason, kept in _by_reason(plan).items() if dry_run else ():
+        console().print(f"Kept: {kept} ({reason})", markup=False)
     versions = ", ".join(f"v{version}" for version in plan.retired)
     if versions:
         console().print(f"{'To be retired' if dry_run else 'Retired'}: {versions}")
@@ -65,10 +66,9 @@ def _report(plan: Plan, dry_run: bool) -> None:
         console().print(f"[bold]{freed}[/] freed, {count_of(len(plan.kept), 'version')} kept.")
 
 
-def readable_size(size: float) -> str:
-    """`3.2 GB`: powers of 1000."""
-    for unit in UNITS[:-1]:
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} {UNITS[-1]}"
+def _by_reason(plan: Plan) -> dict[str, str]:
+    """Why versions keep their files → these versions."""
+    versions: dict[str, list[str]] = {}
+    for version, reason in plan.kept.items():
+        versions.setdefault(reason, []).append(f"v{version}")
+    return {reason: ", ".join(names) for reason, names in versions.items()}

@@ -39,7 +39,7 @@ def status(as_json: Json = False) -> None:
 
 
 def history(as_json: Json = False) -> None:
-    """All versions: judged, promoted, rejected, rolled back, by whom and why; and which one served when."""
+    """All versions: judged, promoted, rolled back, rejected, retired, by whom and why; and which one served when."""
     settings = enter_project()
     from tasks.model_store.ledger_entries import served_until
     from tasks.model_store.ledger_remote import follow_if_possible
@@ -98,7 +98,7 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
     table = table_of(*columns, Column("why", overflow="fold"))
     styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "retired": "dim", "judged": ""}
     for entry, until in zip(entries, served_until(entries), strict=True):
-        serves = " ●" if entry.version == champion and entry.enters_service else ""
+        serves = " ●" if entry.version == champion and entry.enters_service and until is None else ""
         gate = f"[{GATE_STYLES.get(entry.gate, 'red')}]{entry.gate}[/]"
         what = f"[{styles[entry.kind] or 'none'}]{entry.kind.replace('_', ' ')}[/]"
         times = (moment.replace("T", " ")[:19] for moment in (entry.when, until or ""))

@@ -41,7 +41,7 @@ from flows.cli import (
     rows,
 )
 from flows.cli import run as running
-from flows.cli.common import begin
+from flows.cli.common import begin, unwrap_help
 from tasks.errors import StropError, disk_error
 from tasks.runtime.logs.formats import error_fields
 from tasks.runtime.logs.setup import FORMAT, LEVEL, is_json, set_up_logs
@@ -110,6 +110,7 @@ for name, (group, panel) in GROUPS.items():
     app.add_typer(group, name=name, rich_help_panel=panel)
 for command in (data_changes.diff, data_changes.conflicts, data_changes.drift, build.build):
     data.app.command()(command)
+unwrap_help(app)
 
 
 @app.callback()

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.common import Json, Why, began, console, enter_project, print_json, stdout_to_stderr
+from flows.cli.common import Json, Why, as_text, began, console, enter_project, print_json, stdout_to_stderr
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
 
-Version = Annotated[int, typer.Argument(min=1, help="The version that waits.")]
+Version = Annotated[int, typer.Argument(min=1, help="A version that passed the gate and that nobody decided about.")]
+Reason = Annotated[str, typer.Option("--why", callback=as_text, help="The reason, for the ledger. Required.")]
 
 
-def approve(version: Version, why: Why = "", as_json: Json = False) -> None:
-    """Approve a version that waits: a run of the flow `promote` puts it into service."""
+def approve(version: Version, why: Reason = "", as_json: Json = False) -> None:
+    """Approve a version that waits: a run of the flow `promote` puts it into service.
+
+    It must have been judged against the champion, within the time for approvals (`promote.approval_days`).
+    """
     config = _enter_to_decide(why)
     from flows.approval import promote_by_flow
     from tasks.model_store.ledger import current_user, read_ledger
@@ -37,8 +41,8 @@ def approve(version: Version, why: Why = "", as_json: Json = False) -> None:
         console().print(escape(result.message))
 
 
-def reject(version: Version, why: Why = "", as_json: Json = False) -> None:
-    """Reject a version that waits for approval: it will not serve."""
+def reject(version: Version, why: Reason = "", as_json: Json = False) -> None:
+    """Reject a version that passed the gate, also after its time for approval: it will not serve."""
     config = _enter_to_decide(why)
     from tasks.promote.approval import reject as reject_version
 
@@ -56,23 +60,27 @@ def promote(
         bool,
         typer.Option(
             "--force",
-            help="Also if it was refused, rejected, judged too long ago or against another champion. Needs --why.",
+            help="Also a version that was refused, rejected, judged too long ago, or judged against another model than the one "
+            "that serves: so any that was judged, unless strop gc removed its files. Needs --why.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Promote a version: one that passed the gate, an earlier champion, or with --force any other."""
-    if force and not why:
+    """Promote a version that passed the gate, compared with the model that serves now.
+
+    For the previous champion: strop rollback. An earlier one, which was compared with another model, needs --force.
+    """
+    if force and not why.strip():
         raise typer.BadParameter("--force needs a reason: --why TEXT")
     config, expected = _enter_project()
     from tasks.promote import stage
 
     entry = stage.promote(config, version, why=why or "by hand", expected_champion=expected, force=force)
-    _report(entry, as_json)
+    _report(entry, as_json, served=expected == version)
 
 
 def rollback(why: Why = "", as_json: Json = False) -> None:
-    """Promote the previous champion again. Of several concurrent rollbacks, only one takes effect."""
+    """Put the previous champion back into service; again: the one before it. Of several concurrent rollbacks, one takes effect."""
     config, expected = _enter_project()
     from tasks.promote import stage
 
@@ -100,8 +108,10 @@ def _enter_project() -> tuple[PipelineConfig, int | None]:
     return config, champion_at(config, began())
 
 
-def _report(entry: Any, as_json: bool) -> None:
+def _report(entry: Any, as_json: bool, *, served: bool = False) -> None:
     if as_json:
         print_json(asdict(entry))
+    elif served:
+        console().print(f"Version {entry.version} is [bold]champion[/] already: the ledger is unchanged.")
     else:
         console().print(f"Version {entry.version} is now [bold]champion[/].")

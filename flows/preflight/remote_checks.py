@@ -69,11 +69,14 @@ def remote(project: Project) -> Iterator[Problem]:
 
 
 def ledger_remote(project: Project) -> Iterator[Problem]:
-    """The git remote that shares the ledger can be read and pushed to."""
+    """The git remote that shares the ledger can be read and pushed to, and has not lost it."""
+    from tasks.model_store.ledger_loss import require_ledger
     from tasks.vcs.git_remote import require_writable
 
     if name := project.config.register_.ledger_remote:
-        yield from problems_in(partial(require_writable, name), project.where("register", "ledger_remote"))
+        where, model = project.where("register", "ledger_remote"), project.config.register_.model_name
+        yield from problems_in(partial(require_writable, name), where)
+        yield from problems_in(partial(require_ledger, model, name), where)
 
 
 def base(project: Project) -> Iterator[Problem]:

@@ -92,8 +92,12 @@ def _measures(comparison: Comparison) -> list[RenderableType]:
 
 def _notes(comparison: Comparison) -> list[str]:
     first, second = comparison.first.label, comparison.second.label
+    of_first, of_second = comparison.measures.sources
+    is_one = of_first == of_second
+    origin = f"Answers of both: {of_first}." if is_one else f"Answers of {first}: {of_first}; of {second}: {of_second}."
     others = [(comparison.only_first, first), (comparison.only_second, second)]
-    notes = [
+    notes = [origin]
+    notes += [
         f"{count_of(rows, 'test row')} of {label} only: not compared. The other rows are those that both have."
         for rows, label in others
         if rows

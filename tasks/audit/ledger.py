@@ -85,8 +85,10 @@ def _anchored(subject: Subject, claims: dict[int, Claim], anchors: dict[int, fro
     positions = {node.commit: number for number, node in enumerate(subject.chain, start=1)}
     by_receipt = max((positions.get(str(claim.head), 0) for claim in claims.values()), default=0)
     by_registry = max((positions.get(commit, 0) for commits in anchors.values() for commit in commits), default=0)
-    summary = f"the first {by_receipt} anchored by receipts, {by_registry} by the registry"
-    if max(by_receipt, by_registry) < len(subject.chain):
+    numbers = {"receipts": by_receipt, "the registry": by_registry}
+    witnesses = ", ".join(f"{number:,} by {name}" for name, number in numbers.items() if number)
+    summary = f"anchored: {witnesses or 'none'}"
+    if 0 < max(by_receipt, by_registry) < len(subject.chain):
         summary += f"; the last {len(subject.chain) - max(by_receipt, by_registry)} by nothing yet"
     return summary
 

@@ -12,7 +12,8 @@ from tasks import paths
 from tasks.audit.mlmodel import MLMODEL, mlmodel_problems
 from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of
-from tasks.model_store.approvals import approvals_of, with_approvals
+from tasks.model_store.approvals import approvals_of
+from tasks.model_store.description import is_intact, people_wrote
 from tasks.model_store.logged_files import (
     LOGGED,
     changed_files,
@@ -95,6 +96,9 @@ def check_run(subject: Subject) -> Link:
     problems += _plots(subject, files)
     problems += trial_problems(subject)
     summary = f"{count_of(len(run.params), 'parameter')}, {count_of(len(run.metrics), 'metric')}, {count_of(len(files), 'file')}"
+    summary += (
+        "; people wrote on the version's page" if people_wrote(subject.version.description, _page(subject)) else ""
+    )
     return link("run", [f"{problem} in run {run_id}" for problem in problems], summary)
 
 
@@ -114,17 +118,22 @@ def _tags(subject: Subject, run: RunData) -> Iterator[str]:
 
 
 def _description(subject: Subject) -> list[str]:
-    """The version's description must be the page in its commit, with approvals of the ledger. Versions from before it was recorded
-    are not compared."""
-    page, version = subject.blob(paths.VERSION_PAGE), subject.version
-    if page is None:
+    """The version's description must have the page in its commit, with approvals of the ledger; what people wrote around it is not
+    compared. Nor are versions from before the page was recorded."""
+    expected, version = _page(subject), subject.version
+    if not expected:
         return []
-    expected = with_addresses(page.decode("utf-8"), subject.registry.experiment_id, version.run_id)
     approvals = approvals_of((node.entry for node in subject.chain), version.version)
-    # a promotion that was killed, or refused by the registry, is in the ledger and not yet on the page
-    pages = {expected, *(with_approvals(expected, approvals[: n + 1]) for n in range(len(approvals)))}
-    problem = f"the description of the version is not {paths.VERSION_PAGE} (strop registry rebuild restores it)"
-    return [problem] if version.description not in pages else []
+    problem = (
+        f"the description of the version has not the page {paths.VERSION_PAGE} (strop registry rebuild restores it)"
+    )
+    return [] if is_intact(version.description, expected, approvals) else [problem]
+
+
+def _page(subject: Subject) -> str:
+    """The page in the version's commit, as it is in the description; "" if it was not recorded."""
+    page = subject.blob(paths.VERSION_PAGE) or b""
+    return with_addresses(page.decode("utf-8"), subject.registry.experiment_id, subject.version.run_id)
 
 
 def _values(subject: Subject, run: RunData) -> Iterator[str]:

@@ -46,6 +46,8 @@ class Measures:
     second: dict[str, Any]
     is_one_run: bool
     """Whether one run measured both, on the same rows."""
+    sources: tuple[str, str]
+    """Where the answers and numbers of each are from: a run's files in the project, or in the commit of its version."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class Run:
     """The version of its candidate."""
     champion: int | None
     """The champion at its start."""
+
+    @property
+    def source(self) -> str:
+        """Where its predictions are, in words."""
+        last = f"{paths.PREDICTIONS}, of the last run"
+        return last if self.commit is None else f"the run of v{self.version}, {paths.PREDICTIONS} in its commit"
 
     def role_of(self, model: Model) -> str | None:
         """The name of the model in this run; None if the run did not evaluate it."""
@@ -131,7 +139,9 @@ def read_pair(model: str, first: Model, second: Model) -> tuple[pa.Table, pa.Tab
 def read_measures(model: str, first: Model, second: Model) -> Measures:
     """The numbers of two models beside their scores, from the same runs as `read_pair` reads."""
     runs = _runs_of(model, first, second)
-    return Measures(_measures(runs[0], first), _measures(runs[1], second), runs[0] == runs[1])
+    return Measures(
+        _measures(runs[0], first), _measures(runs[1], second), runs[0] == runs[1], (runs[0].source, runs[1].source)
+    )
 
 
 def _measures(run: Run, each: Model) -> dict[str, Any]:

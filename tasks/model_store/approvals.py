@@ -33,9 +33,18 @@ def approvals_of(entries: Iterable[Entry], version: int) -> list[str]:
     return [entry.approval for entry in entries if entry.version == version and entry.kind not in ("judged", "retired")]
 
 
+def approval_blocks(text: str) -> list[str]:
+    """The parts with approvals in a text; at most one, unless a person copied it."""
+    return [block.strip() for block in _BLOCK.findall(text)]
+
+
+def without_approvals(text: str) -> str:
+    return _BLOCK.sub("\n", text)
+
+
 def with_approvals(text: str, approvals: Sequence[str]) -> str:
     """A text in Markdown with the approvals at its end, in place of earlier ones."""
-    text = _BLOCK.sub("\n", text).rstrip("\n")
+    text = without_approvals(text).rstrip("\n")
     lines = "\n".join(f"- {printable_markdown(each)}" for each in approvals)
     note = "From the ledger (`strop history`), later than the receipt."
     return f"{text}\n\n{BEGIN}\n## Approval\n\n{lines}\n\n{note}\n{END}\n".lstrip("\n")

@@ -16,7 +16,15 @@ from contextlib import suppress
 
 from tasks.errors import GitError
 from tasks.model_store.ledger_chain import LedgerBroken, broken_ledger, ledger_ref, read_chain
-from tasks.model_store.versions import refused_ref, tag_name
+from tasks.model_store.ledger_loss import (
+    LedgerLost,
+    exchange_version_refs,
+    list_remote,
+    note_seen,
+    require_none_lost,
+    take_refs,
+    version_refs,
+)
 from tasks.vcs import git, git_remote
 from tasks.vcs.git_objects import Objects
 
@@ -33,12 +41,15 @@ class LedgerMoved(GitError):
 def follow_remote(model: str, remote: str) -> bool:
     """Takes the remote's newer entries, with the refs of their versions. Returns whether there were any.
 
+    Refs of versions that the remote or this clone lost are restored from the other one.
+
     Args:
         remote: a remote's name or address; "" for a ledger that is not shared.
 
     Raises:
         RemoteUnreachable: the remote cannot be read.
         LedgerBroken: both have entries that the other one lacks, or a version's ref points at another commit there.
+        LedgerLost: the remote does not have the ledger any more.
     """
     if not remote:
         return False
@@ -51,10 +62,17 @@ def follow_remote(model: str, remote: str) -> bool:
 def _follow(model: str, remote: str) -> bool:
     """Raises RefMoved where another process of this clone writes to the ledger at the same time."""
     ref, local = ledger_ref(model), git.resolve(ledger_ref(model))
-    there = _list(model, remote)
-    head = there.pop(ref, None)
-    if head is None or (local is not None and git.is_ancestor(head, local)):
-        return False  # entries that only this clone has are pushed with the next one
+    there = list_remote(model, remote)
+    head = there.get(ref)
+    if head is None:
+        require_none_lost(model, remote, there, local)
+        return False
+    if local is not None and git.is_ancestor(
+        head, local
+    ):  # entries that only this clone has are pushed with the next one
+        exchange_version_refs(model, remote, there)
+        note_seen(model, remote, head)
+        return False
     git_remote.fetch_objects(remote, [ref])
     if git.resolve(head) is None:
         raise broken_ledger(model, f"is no commit at {remote}")
@@ -63,25 +81,24 @@ def _follow(model: str, remote: str) -> bool:
     with Objects() as objects:
         commits = {node.commit for node in read_chain(model, local, objects)}
         versions = {n.entry.version for n in read_chain(model, head, objects) if n.commit not in commits}
-    names = [name for name in _version_refs(model, versions) if name in there]
+    names = [name for name in version_refs(model, versions) if name in there]
     here = git.refs_below(*names)
     if moved := [name for name in names if here.get(name, there[name]) != there[name]]:
         raise _two_commits(model, remote, moved[0], here[moved[0]], there[moved[0]])
-    if missing := [name for name in names if name not in here]:
-        git_remote.fetch_objects(remote, missing)
-        for name in missing:  # before the ledger, which requires the tags of its versions
-            git.move_ref(name, there[name], expected=None)
+    take_refs(remote, there, [name for name in names if name not in here])  # before the ledger, which requires the tags
     git.move_ref(ref, head, expected=local)
+    note_seen(model, remote, head)
+    exchange_version_refs(model, remote, there)
     count = len(git.first_parents(head)) - len(commits)
     logger.info(f"ledger: {count} new {'entry' if count == 1 else 'entries'} from {remote}")
     return True
 
 
 def follow_if_possible(model: str, remote: str) -> None:
-    """`follow_remote` for reading: without an answer, the ledger of this clone is used."""
+    """`follow_remote` for reading: without an answer, or after the remote lost it, the ledger of this clone is used."""
     try:
         follow_remote(model, remote)
-    except git_remote.RemoteUnreachable as error:
+    except (git_remote.RemoteUnreachable, LedgerLost) as error:
         logger.warning(f"ledger: {error}; this clone's ledger is used, which may be older")
 
 
@@ -101,6 +118,7 @@ def publish(model: str, remote: str, commit: str) -> None:
 
     Raises:
         LedgerMoved: another machine appended first. Nothing was changed.
+        LedgerLost: the remote does not have the ledger any more. Nothing was changed.
         RemoteUnreachable: the remote does not answer, or refuses the push. Nothing was changed.
     """
     ref = ledger_ref(model)
@@ -108,33 +126,26 @@ def publish(model: str, remote: str, commit: str) -> None:
         chain = read_chain(model, commit, objects)
     positions = {node.commit: number for number, node in enumerate(chain)}
     for _ in range(ATTEMPTS):
-        there = _list(model, remote)
+        there = list_remote(model, remote)
         head = there.get(ref)
+        if head is None:
+            require_none_lost(model, remote, there, commit)
         if head is not None and head not in positions:
             break
         if head == commit:
             return None  # it was appended by a push whose answer was lost
         new = {node.entry.version for node in chain[positions[head] + 1 if head else 0 :]}
-        refs = {n: oid for n, oid in git.refs_below(*_version_refs(model, new)).items() if there.get(n) != oid}
+        refs = {n: oid for n, oid in git.refs_below(*version_refs(model, new)).items() if there.get(n) != oid}
         if taken := next((name for name in refs if name in there), None):
             raise _two_commits(model, remote, taken, refs[taken], there[taken])
         try:
-            return git_remote.push_refs(remote, {**refs, ref: commit})
+            git_remote.push_refs(remote, {**refs, ref: commit})
+            return note_seen(model, remote, commit)
         except git.RefMoved:  # or a transaction of another machine holds the lock, and may still fail
             time.sleep(PAUSE_SECONDS)
     raise LedgerMoved(
         "another machine appended to it first", where=f"{ref} at {remote}", fix="See `strop history`, then repeat"
     )
-
-
-def _list(model: str, remote: str) -> dict[str, str]:
-    of_versions = [f"{name[:-1]}*" for name in _version_refs(model, {0})]
-    return git_remote.list_refs(remote, ledger_ref(model), *of_versions)
-
-
-def _version_refs(model: str, versions: set[int]) -> list[str]:
-    """The refs that a version may have: its tag, and that of a refused candidate."""
-    return [name for v in sorted(versions) for name in (f"refs/tags/{tag_name(model, v)}", refused_ref(model, v))]
 
 
 def _diverged(model: str, remote: str, local: str, head: str) -> LedgerBroken:

@@ -40,8 +40,11 @@ class RegisterSettings(Settings):
     def is_a_remote_of_git(cls, remote: str) -> str:
         if remote.startswith("-") or remote != remote.strip() or not remote.isprintable():
             raise ValueError(f"`{remote}` should be the name of a git remote, such as `origin`, or its address")
-        if re.match(r"[a-z+]+://[^/@]*:[^/@]*@", remote):
-            raise ValueError("its address contains a password: store it with `git credential`, or name a remote")
+        if "${" in remote:
+            raise ValueError(
+                f"`{remote}` should have no variable: git would not replace it. Give the login to a credential helper of git "
+                "(`git help credentials`), or use SSH, and name the git remote here"
+            )
         return remote
 
     @field_validator("tracking_uri")

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks import paths
 from tasks.model_store.approvals import CARD
+from tasks.model_store.description import with_page
 from tasks.register.ml_bom import BOM
 from tasks.register.model_card import ADAPTERS, hub_id
 from tasks.runtime.files import content_digest
@@ -56,9 +57,9 @@ def page_at(commit: str) -> str | None:
 
 
 def describe(registry: Registry, number: int, page: str) -> None:
-    """Sets the description of a version, unless it is this page already."""
+    """Writes the page into the description of a version, unless it is there already. What people wrote around it stays."""
     version = registry.version(number)
-    description = with_addresses(page, registry.experiment_id, version.run_id)
+    description = with_page(version.description, with_addresses(page, registry.experiment_id, version.run_id))
     if version.description != description:
         registry.describe_version(number, description)
 

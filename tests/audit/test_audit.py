@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,14 +59,25 @@ def test_every_link_of_an_untouched_version_is_ok(world: Path) -> None:
         assert {link.state for link in chain} == {"ok"}
 
 
+def test_commands_write_files_relative_to_the_working_directory(
+    world: Path, monkeypatch: pytest.MonkeyPatch, strop: Callable[..., tuple[int, str, str]]
+) -> None:
+    for arguments in (("bom", "1", "--output", "bom.json"), ("audit", "1", "--deep", "--html", "audit.html")):
+        monkeypatch.chdir(world / "data")
+        code, out, err = strop(*arguments)
+        assert code == 0, err
+        assert (world / "data" / arguments[-1]).is_file()
+    assert re.search(r"matches its receipt\. Every byte was read: \d.* in \d+\.\d s\.", out)
+
+
 def test_an_edited_description_is_reported_and_restored_by_a_rebuild(world: Path) -> None:
     registry = open_registry(load_config())
     before = registry.version(2).description
     assert "It passed the gate" in before
-    registry.describe_version(2, before.replace("passed", "passed with honours"))
-    assert "the description of the version is not data/reports/version.md" in broken(2)["run"]
+    registry.describe_version(2, before.replace("passed", "passed with honours") + "\n\n只用于新闻 (Ada)")
+    assert "the description of the version has not the page data/reports/version.md" in broken(2)["run"]
     rebuild_registry(load_config())
-    assert registry.version(2).description == before
+    assert registry.version(2).description.replace("\n\n只用于新闻 (Ada)", "") == before, "what a person wrote stays"
     assert broken(2) == {}
 
 

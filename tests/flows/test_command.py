@@ -42,6 +42,15 @@ def test_help_lists_every_command_and_starts_at_once() -> None:
         assert f" {command} " in shown
 
 
+def test_a_paragraph_of_a_commands_help_is_one_line_that_the_terminal_breaks() -> None:
+    from flows.cli.main import app
+
+    groups = [app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)]
+    texts = [command.help or "" for group in groups for command in group.registered_commands]
+    assert all(texts)
+    assert [text for text in texts if "\n" in text.replace("\n\n", "")] == []
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from flows.cli import main; main.run(['--help']);"

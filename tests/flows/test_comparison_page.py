@@ -34,7 +34,7 @@ COMPARISON = Comparison(
     [ROW],
     [ParameterChange("finetune.lora.rank", 4, 16), ParameterChange("a.b", None, {"深": [1]})],
     DATA,
-    Measures({}, {}, True),
+    Measures({}, {}, True, ("data/predictions, of the last run",) * 2),
 )
 
 
@@ -70,7 +70,7 @@ def test_numbers_of_probes_and_forgetting_are_side_by_side() -> None:
         "robustness": {"typos": {"drop": 0.25, "interval": [0.2, 0.3], "rows": 40}},
         "grounding": {"qa": {"unsupported": 0.4, "interval": [0.3, 0.5], "rows": 7}},
     }
-    text = text_of(replace(COMPARISON, measures=Measures(first, second, False)))
+    text = text_of(replace(COMPARISON, measures=Measures(first, second, False, ("one", "another"))))
     lines = {" ".join(line.split()) for line in text.splitlines()}
     assert "robustness typos: drop 0.100 [0.050, 0.150] 0.250 [0.200, 0.300]" in lines
     assert "bias names (问[b]答): gap 0.020 [0.000, 0.100] –" in lines

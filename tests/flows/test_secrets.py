@@ -44,6 +44,17 @@ def test_a_secret_written_out_anywhere_in_params_is_refused_without_being_shown(
     assert "hunter22" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["https://ada:hunter22@host/m.git", "https://hunter22@host/m.git"])
+def test_a_password_of_git_is_given_to_git_and_not_to_a_variable(address: str, tmp_path: Path) -> None:
+    for value in (address, "https://${LOGIN}@host/m.git"):
+        write_params(tmp_path, {**params("base", []), "register": {"ledger_remote": value}})
+        with pytest.raises(ConfigError, match=r"1 (secret|error):") as caught:
+            load_config(tmp_path / "params.yaml")
+        assert "a credential helper of git (`git help credentials`), or use SSH" in str(caught.value)
+        assert "environment variable" not in str(caught.value)
+        assert "hunter22" not in str(caught.value)
+
+
 def test_the_address_of_the_registry_takes_its_password_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,3 +65,11 @@ def test_fields_of_turns_that_a_cell_of_text_holds_are_named_too() -> None:
     Path("in/a.csv").write_text(f'messages\n"{text}"\n"[not JSON"\n')
     result = ingest(CHAT | {"path": "in/*.csv"})
     assert result.problems == ["source `chat`: field `messages.annotator` is not used"]
+
+
+def test_the_family_of_a_row_is_used_where_it_is_that_of_the_source() -> None:
+    source = {"name": "anchors", "path": "in/*.jsonl", "shape": "row", "family": "qa", "use": "benchmark"}
+    write("a.jsonl", *({"family": "qa", "input": text, "output": "b"} for text in ("a", "最大的行星叫什么？")))
+    assert ingest(source).problems == []
+    write("b.jsonl", *({"family": family, "input": "c", "output": "b"} for family in ("qa", "情感")))
+    assert ingest(source).problems == ["source `anchors`: field `family` is not used"]

@@ -70,6 +70,9 @@ def test_the_other_measures_are_of_the_runs_whose_answers_are_compared(world: Pa
     assert (other["first"], [*other["second"]], other["is_one_run"]) == ({}, ["robustness"], False)
     _, page, _ = strop("compare", "champion", "candidate")
     assert "robustness typos: drop" in page
+    assert "Answers of both: data/predictions, of the last run." in page
+    _, page, _ = strop("compare", "v2", "candidate")
+    assert "Answers of v2: the run of v2, data/predictions in its commit; of candidate v3: data/predictions" in page
 
 
 def test_two_models_of_one_run_are_compared_on_its_rows(world: Path, strop: Command) -> None:

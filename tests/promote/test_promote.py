@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,6 +66,22 @@ def test_a_promotion_is_in_the_ledger_and_in_the_alias(world: Path) -> None:
     again = promote(load_config(), 2, why="passed", expected_champion=1)
     assert again == entry
     assert kinds() == [("judged", 1), ("promoted", 1), ("judged", 2), ("promoted", 2)]
+
+
+def test_the_command_reports_that_a_version_serves_already(
+    world: Path, strop: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert "Version 1 is champion already" in strop("promote", "1")[1]
+    assert "Version 2 is now champion." in strop("promote", "2")[1]
+
+
+def test_history_marks_the_entry_by_which_a_version_serves_and_no_earlier_one(
+    world: Path, strop: Callable[..., tuple[int, str, str]]
+) -> None:
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    rollback(load_config(), why="complaints", expected_champion=2)
+    (line,) = [line for line in strop("history")[1].splitlines() if "●" in line]
+    assert line.split()[:4] == ["v1", "●", "rolled", "back"]
 
 
 def test_an_approval_is_recorded_with_name_and_comment_for_one_model_and_one_verdict(world: Path) -> None:

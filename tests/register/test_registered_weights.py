@@ -111,6 +111,7 @@ def test_the_model_is_logged_in_a_process_of_its_own(judged: Path, monkeypatch: 
 
 def test_a_version_has_a_page_a_bom_and_a_signature(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The page is in its commit, too; the description in the registry has links to the version's own run."""
+    from tasks.model_store.description import with_page
     from tasks.model_store.versions import commit_of, receipt_at
     from tasks.register.ml_bom import BOM, ml_bom
     from tasks.vcs import git
@@ -120,7 +121,7 @@ def test_a_version_has_a_page_a_bom_and_a_signature(judged: Path, capsys: pytest
     version, commit = registry.version(1), str(commit_of("tiny", 1))
     page = (git.read_at(commit, paths.VERSION_PAGE) or b"").decode()
     assert "**It passed the gate**, compared with the base model on 40 test rows." in page
-    assert version.description == with_addresses(page, registry.experiment_id, version.run_id)
+    assert version.description == with_page("", with_addresses(page, registry.experiment_id, version.run_id))
     receipt = receipt_at(commit)
     assert receipt is not None
     assert registry.download_file(version.run_id, BOM, Path("scratch")).read_text() == ml_bom(receipt, "tiny")

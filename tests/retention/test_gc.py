@@ -116,6 +116,8 @@ def test_a_refused_candidate_goes_and_everything_that_is_needed_stays(
     assert git("rev-parse", "refs/strop/refused/tiny/v3") == commit
     assert strop(["gc"]) == 0
     assert "Nothing to remove" in capsys.readouterr().out
+    assert strop(["gc", "--dry-run"]) == 0
+    assert "Kept: v1 (serves)\nKept: v2, v5 (passed the gate)\nNothing" in capsys.readouterr().out
     check_that_the_registry_agrees()
 
 

@@ -27,8 +27,9 @@ class UnusedFields:
         own = [name for name in fields if name not in WITHIN_TURNS]
         self.known = {columns.get(name, name) for name in own} | {SYNTHETIC, TRACE}
         self.known |= {columns[name] for name in ("id", *TEST_COLUMNS) if name in columns}
+        self.family = source.family if source.shape == "row" else None
         if source.shape == "row":
-            self.known |= NO_TEXT.keys()
+            self.known |= NO_TEXT.keys() | {"family"}
         self.turns = [columns.get(name, name) for name in WITH_TURNS if name in fields]
         self.within = {columns.get(name, name) for name in WITHIN_TURNS} | TURN_KEYS
         if self.turns:
@@ -43,6 +44,9 @@ class UnusedFields:
         if keys != self._last:
             self._last = keys
             self._add(key for key in keys if key not in self.known)
+        # a row's own family, as in a file of anchors, is the source's or is not used
+        if self.family is not None and record.get("family", self.family) != self.family:
+            self._add(["family"])
         for column in self.turns:
             turns = record.get(column)
             if isinstance(turns, str) and turns.lstrip()[:1] in ("[", "{"):  # CSV and databases store turns as text

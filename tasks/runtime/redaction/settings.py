@@ -12,6 +12,13 @@ from tasks.errors import StropError
 from tasks.runtime.redaction.patterns import NAME, PUBLIC, SECRET_KEY, SECRET_PARAMETER, SHORTEST_SECRET
 
 USE_A_VARIABLE = "is a secret; put it into an environment variable, and refer to it here: ${NAME}"
+USE_A_LOGIN_OF_GIT = (
+    "is a secret; give it to a credential helper of git (`git help credentials`), or use SSH, "
+    "and name the git remote here"
+)
+"""For the addresses that git reads: it replaces no variables."""
+ADVICE: dict[tuple[str | int, ...], str] = {("register", "ledger_remote"): USE_A_LOGIN_OF_GIT}
+"""Setting → what to do instead of a secret in it, where that is not a variable."""
 _IN_PARAMETER = re.compile(r"(?:passw\w*|pwd|secret|token)\s*=\s*(?!\$\{)[^;\s]", re.IGNORECASE)
 """A secret in a parameter's value: ODBC's connection string."""
 

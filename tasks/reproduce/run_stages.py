@@ -38,7 +38,7 @@ def run_stage(name: str, clone: Path, python: Path, variables: dict[str, str], l
     with log.open("ab") as file:
         file.write(f"--- {name}\n".encode())
         file.flush()
-        start = file.tell()
+        start = log.stat().st_size
         # a session of its own: Ctrl-C reaches this process only, which then ends the stage and its children
         process = subprocess.Popen(
             command,

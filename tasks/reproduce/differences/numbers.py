@@ -29,7 +29,7 @@ def json_difference(recorded: Any, new: Any, ignored: Iterable[str] = ()) -> tup
     names = [name for name in sorted({*before, *after}) if before.get(name, ...) != after.get(name, ...)]
     of_one_run = [name for name in names if any(fnmatch(name, pattern) for pattern in ignored)]
     changed = {name: (before.get(name), after.get(name)) for name in names if name not in of_one_run}
-    deltas = {name: new - old for name, (old, new) in changed.items() if _is_number(old) and _is_number(new)}
+    deltas = {name: delta for name, pair in changed.items() if (delta := _delta(*pair)) is not None}
     numbers = {"changed": {name: list(pair) for name, pair in changed.items()}, "ignored": of_one_run}
     if not changed:
         parts = sorted({name.rpartition(".")[0] for name in of_one_run})
@@ -57,8 +57,11 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
     return flat or {name: value}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _delta(old: Any, new: Any) -> float | None:
+    """The difference of two numbers; None if one of them is none."""
+    if isinstance(old, bool) or isinstance(new, bool) or not isinstance(old, int | float):
+        return None
+    return new - old if isinstance(new, int | float) else None
 
 
 def _short(value: Any) -> str:

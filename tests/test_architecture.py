@@ -20,7 +20,19 @@ from flows.dvc_dependencies import with_dependencies
 from tasks import paths
 from tasks.runtime.import_closure import module_of
 
-ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", "explain", "erase", "retention")
+ROOMS = (
+    *STAGES,
+    "ingest",
+    "build",
+    "register",
+    "promote",
+    "audit",
+    "reproduce",
+    "lineage",
+    "explain",
+    "erase",
+    "retention",
+)
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 PACKAGES = (
     *("runtime", "vcs", "state", "workspace", "records", "dataset", "pii", "scoring", "expression"),

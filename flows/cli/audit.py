@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,6 @@ from flows.cli.common import (
     print_grid,
     print_json,
     readable_size,
-    stdout_to_stderr,
 )
 from tasks import paths
 from tasks.errors import DataError, StropError, one_line
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tasks.audit.stage import AuditResult
     from tasks.audit.subject import Link
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 MARKS = {
     "ok": ("ok", "green"),
@@ -42,7 +44,7 @@ def audit(
         bool, typer.Option("--deep", help="Read every byte again, also of files with unchanged size, times and inode.")
     ] = False,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Also train it again from its tag, and compare the weights.")
+        bool, typer.Option("--rebuild", help="Also run its stages again up to the training. Now: strop reproduce.")
     ] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the result as a page to hand over.")
@@ -78,13 +80,27 @@ def audit(
     assert version is not None
     result = stage.audit_version(settings, version, deep=deep)
     if rebuild:
-        with stdout_to_stderr():  # the version's own code runs, which may print
-            result.links.extend(stage.rebuild(settings, version))
+        result.links.extend(_rebuild(settings, version))
     if page:
         from flows.report.audit_report.page import write_page
 
         write_page(result, page)
     return _report(result, as_json, page=page)
+
+
+def _rebuild(settings: PipelineConfig, version: int) -> list[Link]:
+    """What `strop reproduce --environment current` finds, up to the training: a link for each stage."""
+    from tasks.audit.subject import link
+    from tasks.reproduce.stage import Options, reproduce
+
+    logger.warning(
+        "`--rebuild` will be removed: use `strop reproduce VERSION`, which runs every stage and builds the environment"
+    )
+    stages = reproduce(settings, version, Options("current", until="finetune")).stages
+    return [
+        link(f"rebuilt {each.name}", [f"{o.path}: {o.detail}" for o in each.differences], "every output identical")
+        for each in stages
+    ]
 
 
 def _require_one(version: int | None, row: str | None, dataset: str | None) -> None:

@@ -38,6 +38,7 @@ from flows.cli import (
     promote,
     quarantine,
     registry,
+    reproduce,
     rows,
 )
 from flows.cli import run as running
@@ -75,6 +76,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         compare.compare,
         explain.explain,
         audit.audit,
+        reproduce.reproduce,
         bom.bom,
         inspect.config,
         inspect.doctor,

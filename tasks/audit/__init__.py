@@ -1,1 +1,1 @@
-"""Room `audit`: verifies a version against its receipt, link by link; rebuilds it and compares."""
+"""Room `audit`: verifies a version against its receipt, link by link."""

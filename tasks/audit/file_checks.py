@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.audit.digests import Digests
 from tasks.records.raw_bytes import folder_hash
-from tasks.runtime.plurals import count_of
+from tasks.state import erasures
 from tasks.state.erasures import Erasure, erased_digests
 from tasks.vcs.dvc_outputs import StoredFile
 
@@ -48,13 +48,9 @@ def _has_named_records(path: Path, batch: dict[str, Any]) -> bool:
 
 
 def erasure_note(files: Iterable[StoredFile]) -> str:
-    """A note about rows that were lawfully erased from these files; "" without erasures."""
-    erasures = [file.erasure for file in files if file.erasure]
-    if not erasures:
-        return ""
-    rows = count_of(len({row_id for erasure in erasures for row_id in erasure.ids}), "row")
-    who = ", ".join(sorted({f"by {erasure.who} on {erasure.when[:10]}: {erasure.why}" for erasure in erasures}))
-    return f"; {rows} lawfully erased, not rebuildable ({who})"
+    """A note, for the end of a line, about rows that were lawfully erased from these files; "" without erasures."""
+    note = erasures.erasure_note(file.erasure for file in files)
+    return f"; {note}" if note else ""
 
 
 def tree_problems(

@@ -2,7 +2,6 @@
 
 for link in audit(config, 3): print(link.name, link.ok, link.detail)
 links = audit(config, 3, deep=True)     # reads every byte, also of files with unchanged size, times and inode
-links = rebuild(config, 3)              # clones the version, rebuilds it, and compares the weights
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from tasks.audit.digests import Digests
 from tasks.audit.links import DATA_LINKS, check_all
 from tasks.audit.read_ahead import files_to_read
-from tasks.audit.rebuild import rebuild_weights
 from tasks.audit.subject import Link, Subject
 from tasks.errors import AuditError, StropError
 from tasks.model_store.ledger_chain import ChainNode
@@ -31,7 +29,7 @@ from tasks.vcs.git_objects import Objects
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
-__all__ = ["AuditResult", "Link", "audit", "audit_dataset", "audit_version", "rebuild"]
+__all__ = ["AuditResult", "Link", "audit", "audit_dataset", "audit_version"]
 
 LEAST_CHARACTERS = 6
 
@@ -107,12 +105,6 @@ def version_with_dataset(entries: list[Entry], dataset: str) -> int:
     if matches and len(dataset) < LEAST_CHARACTERS:
         what = f"is too short: {LEAST_CHARACTERS} characters of the hash, or a version such as v3"
     raise AuditError(what, where=dataset, fix=f"Name a version, or one of the newest datasets: {known}")
-
-
-def rebuild(config: PipelineConfig, version: int) -> list[Link]:
-    """Rebuilds the version from its tag alone, without any cache, and compares. Takes as long as its training."""
-    with auditing(config, version) as subject:
-        return rebuild_weights(subject)
 
 
 @contextlib.contextmanager

@@ -147,7 +147,9 @@ def _training(receipt: Receipt) -> str:
         "receipt": content_digest(receipt),
     }
     table = _table(["", ""], [[key, str(value)] for key, value in lines.items() if value not in (None, "", 0)])
-    audit = "`strop history` has the version of this receipt; `strop audit VERSION` verifies it, `--rebuild` trains it again."
+    audit = (
+        "`strop history` has the version of this receipt; `strop audit` verifies it, `strop reproduce` makes it again."
+    )
     return f"{table}\n\n{audit}"
 
 

@@ -7,12 +7,8 @@ kept as they are.
 from __future__ import annotations
 
 import json
-import os
 import platform
-import subprocess
-import sys
 from dataclasses import asdict
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +22,7 @@ from tasks.model_store.logged_files import NOT_LOGGED, digests
 from tasks.model_store.template_digests import template_digests
 from tasks.model_store.versions import version_receipt
 from tasks.runtime.files import canonical_json, damage_reason, file_digest, read_json, read_object, write_json
+from tasks.runtime.machine import hardware, installed_packages
 from tasks.runtime.plugins import loaded_plugins
 from tasks.runtime.redaction.known import redact_values
 from tasks.state.decisions import read_decisions
@@ -102,7 +99,7 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
         "manifest": [asdict(batch) for batch in read_manifest()],
         "decisions": [asdict(decision) for decision in read_decisions()],
         "environment": _environment(),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "threads": training.get("threads"),
         "effective_micro_batch_rows": training.get("effective_micro_batch_rows"),
         "seeds": {"finetune": config.finetune.seed, "evaluate": config.evaluate.seed, "gate": config.gate.seed},
@@ -123,39 +120,8 @@ def _model_files() -> dict[str, str]:
 
 def _environment() -> dict[str, Any]:
     """Python and the version of every installed package."""
-    packages = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in distributions() if d.metadata["Name"]}
     lock = file_digest(paths.CONSTRAINTS) if paths.CONSTRAINTS.exists() else None
-    return {"python": platform.python_version(), "constraints": lock, "packages": dict(sorted(packages.items()))}
-
-
-def _hardware() -> dict[str, Any]:
-    import psutil
-
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "gpus": _gpus(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or sys.platform
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _gpus() -> list[str]:
-    """Name and memory of each GPU, from nvidia-smi: importing torch takes seconds."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
+    return {"python": platform.python_version(), "constraints": lock, "packages": installed_packages()}
 
 
 def _read(path: Path) -> Any:

@@ -19,7 +19,7 @@ from tasks.vcs.dvc_outputs import output_hashes
 from tasks.vcs.git_worktrees import dvc_blobs, dvc_files_of
 
 REMOVABLE = (paths.MODEL, paths.RENDERED, paths.PREDICTIONS)
-"""The outputs that a version can do without: `strop audit V --rebuild` makes them again from its raw rows."""
+"""The outputs that a version can do without: `strop reproduce V` makes them again from its raw rows."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ An audit uses this log: missing content of a version counts as *lawfully erased*
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks import paths
 from tasks.runtime.json_lines import append_line, read_log
+from tasks.runtime.plurals import count_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,20 @@ def replacements(erasures: list[Erasure]) -> dict[str, Erasure]:
             erasure = Erasure(**asdict(later) | old | {"ids": ids, "digests": digests})
         by_md5[erasure.old] = erasure
     return by_md5
+
+
+def erasure_note(erasures: Iterable[Erasure | None]) -> str:
+    """A note about rows that were lawfully erased from files; "" without erasures.
+
+    Args:
+        erasures: of each file, or None.
+    """
+    known = [erasure for erasure in erasures if erasure]
+    if not known:
+        return ""
+    rows = count_of(len({row_id for erasure in known for row_id in erasure.ids}), "row")
+    who = ", ".join(sorted({f"by {erasure.who} on {erasure.when[:10]}: {erasure.why}" for erasure in known}))
+    return f"{rows} lawfully erased, not rebuildable ({who})"
 
 
 def erased_digests() -> frozenset[str]:

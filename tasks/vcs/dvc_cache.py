@@ -6,12 +6,14 @@ with_locked_cache(worktrees, lambda cache: ...)     # no DVC command changes the
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasks.runtime.files import link_or_copy, md5_of
 from tasks.vcs.dvc_files import parse_yaml
 from tasks.vcs.dvc_outputs import files_of_hash
 from tasks.vcs.dvc_repo import open_repo, with_repo
@@ -94,3 +96,39 @@ def _hashes_in(content: bytes) -> set[str]:
     return {
         match.decode() for match in _HASH.findall(content)
     }  # parsing the YAML of a thousand files would take minutes
+
+
+def adopt_objects(folder: Path, digests: Iterable[str]) -> int:
+    """Stores objects of another cache that this repository's cache lacks; returns how many. Damaged ones are left out.
+
+    Args:
+        folder: the other cache, such as that of a clone.
+        digests: hashes of files and folders; the files of a folder are included.
+    """
+
+    def adopt(repo: Repo) -> int:
+        odb: Any = repo.cache.local
+        count = 0
+        for digest in _with_files(folder, digests):
+            source, target = _object_in(folder, digest), Path(odb.oid_to_path(digest))
+            if target.exists() or not source.is_file() or md5_of(source) != digest.removesuffix(".dir"):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(source, target)
+            count += 1
+        return count
+
+    return with_repo(adopt, "dvc commit")
+
+
+def _with_files(folder: Path, digests: Iterable[str]) -> Iterator[str]:
+    """The files of folders before their listings: a listing in the cache is complete."""
+    for digest in digests:
+        listing = _object_in(folder, digest)
+        if digest.endswith(".dir") and listing.is_file():
+            yield from (str(entry["md5"]) for entry in json.loads(listing.read_bytes()))
+        yield digest
+
+
+def _object_in(folder: Path, digest: str) -> Path:
+    return folder / "files" / "md5" / digest[:2] / digest[2:]

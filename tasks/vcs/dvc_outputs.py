@@ -132,10 +132,21 @@ def stored_files(revision: str, path: Path, listing_only: bool = False) -> list[
                 "Set a DVC remote that has it: dvc remote add --default NAME URL; "
                 "`strop history` has the versions that `strop gc` retired"
             )
-            raise VersioningError(f"{path} of {revision} is neither in the local cache nor in a remote", fix=fix)
+            what = f"{path} of {revision} is neither in the local cache nor in a remote"
+            raise VersioningError(what + _missing_objects(digest, files), fix=fix)
         return files
 
     return with_repo(find_files, f"dvc get {path}")
+
+
+def _missing_objects(digest: str, files: list[StoredFile] | None) -> str:
+    """The first missing object and its path, and how many others are missing."""
+    if files is None:
+        return f" (object {digest}, the listing of the folder)"
+    missing = [file for file in files if file.is_missing]
+    more = f", and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+    name = f"{missing[0].relpath}, " if missing[0].relpath else ""
+    return f" ({name}object {missing[0].current_md5}{more})"
 
 
 def outputs_in_cache(revision: str) -> dict[str, list[StoredFile] | None]:

@@ -148,6 +148,11 @@ def shared_config() -> dict[str, Any] | None:
     return {**local, "cache": {"dir": str((main / ".dvc" / "cache").resolve()), **local["cache"]}}
 
 
+def use_own_cache(clone: Path) -> None:
+    """Gives a clone a DVC cache of its own, which is empty, where the commit's or the user's settings name a shared one."""
+    (clone / ".dvc" / "config.local").write_text("[cache]\n    dir = cache\n", encoding="utf-8")
+
+
 def with_remote_errors(repo: Repo, work: Callable[[], Any]) -> None:
     """Calls `work`, which uses the remote; errors of the remote's client are converted to one line."""
     from dvc.exceptions import DvcException

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import toyworld
@@ -14,7 +15,7 @@ from support.toyworld import run_stages, set_params, set_verdicts
 
 from tasks import paths
 from tasks.audit.links import DATA_LINKS, LINKS
-from tasks.audit.stage import Link, audit, audit_dataset, rebuild
+from tasks.audit.stage import Link, audit, audit_dataset
 from tasks.config import load_config
 from tasks.errors import AuditError, RegistryError
 from tasks.model_store.ledger import ledger_ref
@@ -170,14 +171,24 @@ def test_a_version_without_a_commit_is_reported(world: Path) -> None:
         audit(load_config(), 7)
 
 
-def test_the_version_is_rebuilt_from_its_tag_and_compared(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.audit import rebuild as room
+def test_a_rebuild_adds_a_link_for_each_stage_up_to_the_training(
+    world: Path, monkeypatch: pytest.MonkeyPatch, strop: Callable[..., tuple[int, str, str]]
+) -> None:
+    from tasks.reproduce import stage
+    from tasks.reproduce.result import OutputResult, StageResult
 
-    monkeypatch.setattr(room, "STAGES", ("curate", "finetune"))  # the toys
-    set_params(seed=3)  # the present parameters are no part of version 1
-    links = rebuild(load_config(), 1)
-    assert [link.name for link in links] == ["rebuilt dataset", "rebuilt weights"]
-    assert all(isinstance(link, Link) and link.ok for link in links), links
+    ran = [
+        StageResult("curate", 1.0, (OutputResult("data/curated", "identical"),)),
+        StageResult("finetune", 1.0, (OutputResult("data/model", "differs", "2 of 4 tensors differ"),)),
+    ]
+    options = []
+    monkeypatch.setattr(stage, "reproduce", lambda _, n, o: options.append((n, o)) or SimpleNamespace(stages=ran))
+    code, out, err = strop("audit", "1", "--rebuild", "--json")
+    links = {link["name"]: (link["ok"], link["detail"]) for link in json.loads(out)["links"]}
+    assert (code, links["rebuilt curate"]) == (1, (True, "every output identical"))
+    assert links["rebuilt finetune"] == (False, "data/model: 2 of 4 tensors differ")
+    assert options == [(1, stage.Options("current", until="finetune"))]
+    assert "strop reproduce" in err
 
 
 def test_a_version_is_audited_with_the_plugins_of_its_commit(world: Path) -> None:

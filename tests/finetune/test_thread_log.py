@@ -15,12 +15,12 @@ from support.toy_training import prepare, trained_digest
 from transformers import TrainerControl
 
 from tasks import paths
-from tasks.audit import rebuild
 from tasks.finetune import stage
 from tasks.finetune.loop import thread_log
 from tasks.finetune.loop.thread_log import REPLAYED_LOG, AdjustThreads, ThreadLog, first_threads
 from tasks.finetune.step.cpu_attention import attend_in_batches
 from tasks.finetune.work import Work
+from tasks.reproduce.run_stages import recorded_threads
 from tasks.runtime.files import read_json
 from tasks.runtime.threads import Choice, Threads
 
@@ -86,14 +86,14 @@ def test_a_rebuild_replays_the_log_of_the_receipt(
     steps: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = [["last", 0, 1], ["last", 3, 2]]
-    environment = rebuild._threads_of({"threads": 1, "training": {"threads_by_step": log}})
+    environment = recorded_threads({"threads": 1, "training": {"threads_by_step": log}})
     assert environment["OMP_NUM_THREADS"] == "1"
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     stage.run(prepare(project, tiny_llama, **SETTINGS))
     assert [threads for _, threads in steps] == [1, 1, 1, 2, 2, 2, 2]
     assert read_json(paths.TRAINING_REPORT)["threads_by_step"] == log
-    assert rebuild._threads_of({"threads": 2, "training": {}}) == {"OMP_NUM_THREADS": "2"}
+    assert recorded_threads({"threads": 2, "training": {}}) == {"OMP_NUM_THREADS": "2"}
 
 
 def test_an_explicit_number_is_never_adapted(

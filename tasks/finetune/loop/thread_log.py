@@ -1,7 +1,7 @@
 """Logs the number of threads of each training, and each step at which it changes, before it is used.
 
 The last bits of weights may depend on the number of threads, so it changes between optimiser steps only. A training that is
-resumed, or repeated by `strop audit --rebuild`, replays the log and gets the same weights under any load.
+resumed, or repeated by `strop reproduce`, replays the log and gets the same weights under any load.
 """
 
 from __future__ import annotations

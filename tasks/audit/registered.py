@@ -12,7 +12,7 @@ from tasks import paths
 from tasks.audit.mlmodel import MLMODEL, mlmodel_problems
 from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of
-from tasks.model_store.approvals import approvals_of, with_approvals
+from tasks.model_store.approvals import approvals_of, on_page
 from tasks.model_store.logged_files import (
     LOGGED,
     changed_files,
@@ -122,7 +122,7 @@ def _description(subject: Subject) -> list[str]:
     expected = with_addresses(page.decode("utf-8"), subject.registry.experiment_id, version.run_id)
     approvals = approvals_of((node.entry for node in subject.chain), version.version)
     # a promotion that was killed, or refused by the registry, is in the ledger and not yet on the page
-    pages = {expected, *(with_approvals(expected, approvals[: n + 1]) for n in range(len(approvals)))}
+    pages = {expected, *(on_page(expected, approvals[: n + 1]) for n in range(len(approvals)))}
     problem = f"the description of the version is not {paths.VERSION_PAGE} (strop registry rebuild restores it)"
     return [problem] if version.description not in pages else []
 

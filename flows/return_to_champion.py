@@ -35,9 +35,9 @@ def follow_ledger(config: PipelineConfig) -> None:
     follow_if_possible(config.register_.model_name, config.register_.ledger_remote)
     serving = read_serving(config)
     report_expired(config, serving.entries)
-    if serving.alias_matches is not False:
+    if serving.alias_matches is not False and not serving.has_unnamed_verdict:
         return
-    if serving.champion is None:
+    if serving.champion is None and not serving.alias_matches:
         logger.warning(f"registry: {serving.problem}")
         return
     from tasks.promote.stage import reconcile
@@ -46,6 +46,8 @@ def follow_ledger(config: PipelineConfig) -> None:
         version = reconcile(config)
     except RegistryError as error:  # the run itself can continue
         logger.warning(f"registry: {error}")
+        return
+    if serving.alias_matches:
         return
     if serving.registry.is_dangling:
         state = "pointed at a version that was deleted"

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 from tasks.errors import RegistryError
 from tasks.model_store.ledger_entries import Entry
+from tasks.runtime.plurals import count_of
 from tasks.runtime.visible_text import printable_markdown
 from tasks.tracking.model_versions import Version
 from tasks.tracking.registry import Registry
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 CARD = "README.md"
 """The model card, a file of the version's run."""
 BEGIN, END = "<!-- strop:approval -->", "<!-- /strop:approval -->"
+LONGEST_PAGE = 5000
+"""Characters of a version's description. PostgreSQL refuses a longer one, SQLite does not."""
 _BLOCK = re.compile(rf"\n*{re.escape(BEGIN)}.*?{re.escape(END)}\n*", re.DOTALL)
 
 
@@ -38,16 +41,41 @@ def approval_blocks(text: str) -> list[str]:
     return [block.strip() for block in _BLOCK.findall(text)]
 
 
+def possible_blocks(approvals: Sequence[str]) -> set[str]:
+    """The parts that these approvals may have on a page: the last ones may not be there yet, the oldest ones may be left out."""
+    ends = range(1, len(approvals) + 1)
+    return {_block(approvals[:end], start).strip() for end in ends for start in range(end)}
+
+
 def without_approvals(text: str) -> str:
     return _BLOCK.sub("\n", text)
 
 
-def with_approvals(text: str, approvals: Sequence[str]) -> str:
-    """A text in Markdown with the approvals at its end, in place of earlier ones."""
+def with_approvals(text: str, approvals: Sequence[str], longest: int | None = None) -> str:
+    """A text in Markdown with the approvals at its end, in place of earlier ones.
+
+    Args:
+        longest: characters that there is room for: the oldest approvals are left out, and counted.
+    """
     text = without_approvals(text).rstrip("\n")
-    lines = "\n".join(f"- {printable_markdown(each)}" for each in approvals)
+    for start in range(len(approvals)):
+        whole = f"{text}\n\n{_block(approvals, start)}".lstrip("\n")
+        if longest is None or len(whole) <= longest:
+            return whole
+    return text
+
+
+def on_page(text: str, approvals: Sequence[str]) -> str:
+    """The page of a version with the approvals, as long as the registry permits."""
+    return with_approvals(text, approvals, LONGEST_PAGE)
+
+
+def _block(approvals: Sequence[str], start: int) -> str:
+    """The approvals from number `start` on."""
+    lines = [f"- … {count_of(start, 'earlier one')}"] if start else []
+    lines += [f"- {printable_markdown(each)}" for each in approvals[start:]]
     note = "From the ledger (`strop history`), later than the receipt."
-    return f"{text}\n\n{BEGIN}\n## Approval\n\n{lines}\n\n{note}\n{END}\n".lstrip("\n")
+    return "\n".join([BEGIN, "## Approval", "", *lines, "", note, END, ""])
 
 
 def record_approvals(registry: Registry, version: Version, approvals: Sequence[str]) -> None:
@@ -56,7 +84,7 @@ def record_approvals(registry: Registry, version: Version, approvals: Sequence[s
     if not approvals:
         return
     try:
-        text = with_approvals(version.description, approvals)
+        text = on_page(version.description, approvals)
         if text != version.description:
             registry.describe_version(version.version, text)
         _update_card(registry, version.run_id, approvals)

@@ -54,7 +54,13 @@ class Entry:
     def approval(self) -> str:
         """Of a promotion, rollback, rejection or retirement: who decided it, when, and why. It is about exactly these weights and
         this verdict: their digests are in the entry, and must be those of the verdict's entry (ledger_rules.py)."""
-        return f"{self.kind.replace('_', ' ')} by {self.who[:LONGEST_WHO]} on {self.when}: {self.why[:LONGEST_WHY]}"
+        who, why = shortened(self.who, LONGEST_WHO), shortened(self.why, LONGEST_WHY)
+        return f"{self.kind.replace('_', ' ')} by {who} on {self.when}: {why}"
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, or its beginning with a mark: the whole is in the ledger."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def champion_of(entries: list[Entry]) -> Entry | None:

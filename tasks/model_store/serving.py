@@ -45,6 +45,12 @@ class Serving:
         return not self.registry.is_dangling and self.registry.alias == self._version and self._is_registered
 
     @property
+    def has_unnamed_verdict(self) -> bool:
+        """Whether a judged version, as far as its tags were read, names no ledger entry: its registration was killed."""
+        judged = {entry.version for entry in self.entries if entry.kind == "judged"}
+        return any(version in judged and not named for version, named in self.registry.anchors.items())
+
+    @property
     def problem(self) -> str | None:
         """A message about an alias that does not match; None where it does."""
         if self.alias_matches:

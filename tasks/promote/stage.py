@@ -32,8 +32,10 @@ from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import retired_versions
 from tasks.model_store.ledger_remote import follow_if_possible
+from tasks.model_store.verdict_tags import mirror_verdicts
 from tasks.model_store.versions import commit_of, tag_name
 from tasks.promote.candidates import require_promotable, require_verdict
+from tasks.tracking.model_versions import Version
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.tags import LEDGER_TAG, PROMOTED_TAG
 from tasks.vcs import git
@@ -115,8 +117,8 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
 
 
 def reconcile(config: PipelineConfig) -> int | None:
-    """Sets the alias `champion` to the champion in the ledger and returns that version (None: nothing serves). Rejections that the
-    registry lacks are written, too.
+    """Sets the alias `champion` to the champion in the ledger and returns that version (None: nothing serves). Rejections, and
+    names of verdicts, that the registry lacks are written, too.
 
     The ledger is read again after the alias is set, until both agree: a concurrent promotion is not undone. Processes of
     this machine wait for each other. If it was killed, the next call completes it.
@@ -132,7 +134,9 @@ def reconcile(config: PipelineConfig) -> int | None:
         for _ in range(ATTEMPTS):
             chain = read_verified(model)
             champion = _champion(chain)
-            _mirror_rejections(registry, chain)
+            versions = registry.versions()
+            mirror_verdicts(registry, versions, chain)
+            _mirror_rejections(registry, versions, chain)
             _set_alias(registry, champion, [node.entry for node in chain])
             # another machine may have appended, and set the alias before this one did
             follow_if_possible(model, config.register_.ledger_remote)
@@ -170,11 +174,11 @@ def _set_alias(registry: Registry, champion: ChainNode | None, entries: list[Ent
         registry.set_version_tags(version, {PROMOTED_TAG: champion.entry.approval, LEDGER_TAG: champion.commit})
 
 
-def _mirror_rejections(registry: Registry, chain: list[ChainNode]) -> None:
+def _mirror_rejections(registry: Registry, versions: list[Version], chain: list[ChainNode]) -> None:
     """A rejected version is not the challenger, and has the rejection in its tags, in its model card and on its page."""
     newest = {node.entry.version: node for node in chain if node.entry.kind != "judged"}
     rejected = {version: node for version, node in newest.items() if node.entry.kind == "rejected"}
-    for version in registry.versions() if rejected else []:
+    for version in versions:
         node = rejected.get(version.version)
         if node is None or version.tags.get(LEDGER_TAG) == node.commit:
             continue

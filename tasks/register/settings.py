@@ -15,9 +15,14 @@ class RegisterSettings(Settings):
     model_name: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "strop-model"
     """Name of the registered model: letters, digits, - and _. Its versions are tagged `<model_name>@v<N>` in git."""
     tracking_uri: str = "sqlite:///mlflow/mlflow.db"
-    """MLflow tracking and registry address. The environment variable MLFLOW_TRACKING_URI overrides it. Write a password as the
+    """MLflow tracking and registry address: a file (`sqlite:///…`), a server (`https://…`) or a PostgreSQL database (`postgresql://…`,
+    with `pip install 'strop[postgres]'`). The environment variable MLFLOW_TRACKING_URI overrides it. Write a password as the
     name of an environment variable, `https://me:${PASSWORD}@host`, or set MLFLOW_TRACKING_USERNAME and
     MLFLOW_TRACKING_PASSWORD in the environment."""
+    artifacts: str = ""
+    """Only with a PostgreSQL database as the tracking address, which holds no files: where those of runs and models are stored. An
+    address that all machines can read and write, such as `s3://bucket/strop`, or a folder that all of them have at the same
+    absolute path. It counts when the model's experiment is created. Empty: mlflow/artifacts in the project, for one machine."""
     push: bool = True
     """Push the data to the default DVC remote. Without a remote the receipt records `local only`."""
 
@@ -46,6 +51,13 @@ class RegisterSettings(Settings):
                 "(`git help credentials`), or use SSH, and name the git remote here"
             )
         return remote
+
+    @field_validator("artifacts")
+    @classmethod
+    def is_an_address_or_an_absolute_folder(cls, place: str) -> str:
+        if place and not re.match(r"/|[a-z][a-z0-9+.-]*://", place):
+            raise ValueError(f"`{place}` should be an address, such as `s3://bucket/strop`, or an absolute path")
+        return place
 
     @field_validator("tracking_uri")
     @classmethod

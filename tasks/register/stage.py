@@ -33,18 +33,17 @@ from tasks.model_store.ledger_chain import save_head, version_message
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_remote import follow_remote
 from tasks.model_store.logged_files import LOGGED, record_of
+from tasks.model_store.verdict_tags import mirror_verdicts
 from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
-from tasks.register import logged_model
-from tasks.register.evaluated_rows import read_evaluated
-from tasks.register.logged_files import files_tag, reusable_model
-from tasks.register.mlflow_run import complete_run
+from tasks.register.logged_files import files_tag
+from tasks.register.obtain_version import obtain_version
 from tasks.register.receipt import obtain_receipt
 from tasks.register.version_page import describe, page_at, version_page
 from tasks.register.withdrawal import withdraw, withdraw_unjudged
 from tasks.runtime.files import content_digest, write_json, write_text
 from tasks.state.verdict import failed_checks, outcome_of
 from tasks.tracking.registry import Registry, open_registry
-from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, RECEIPT_TAG, facts_of, version_tags
+from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG
 from tasks.vcs import dvc_pipeline, git
 from tasks.workspace.snapshot_commit import make_snapshot_commit
 
@@ -100,6 +99,8 @@ def _register(config: PipelineConfig) -> Registration:
         judgement = judgement_of(entries, champion.version)
         return Registration(champion.version, judgement.gate if judgement else "passed", champion.receipt, is_new=False)
     if entry := next((e for e in entries if e.kind == "judged" and e.receipt == key), None):
+        registry = open_registry(config)
+        mirror_verdicts(registry, registry.versions(), read_verified(name))
         return Registration(entry.version, entry.gate, key, is_new=False)
 
     if not counts_all(receipt["round"], entries):
@@ -110,7 +111,7 @@ def _register(config: PipelineConfig) -> Registration:
     _require_same_registry(registry, entries)
     if not entries:
         save_head(name, None)  # after a kill before the first entry, this clone still knows that it began the ledger
-    number = _obtain_version(registry, entries, receipt, key, kept)
+    number = obtain_version(registry, receipt, key, kept)
     commit = _obtain_commit(registry, number, receipt, key)
     registry.set_version_tags(number, {COMMIT_TAG: commit, **files_tag(commit)})
     describe(registry, number, page_at(commit) or version_page(receipt, name, number))
@@ -158,23 +159,6 @@ def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:
             where=registry.address,
             fix="Name the former one in register.tracking_uri; if it is lost, rebuild it: strop registry rebuild",
         )
-
-
-def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str, Any], key: str, kept: Path) -> int:
-    """The number of the version with this receipt; created if it is missing."""
-    version = registry.find_version(RECEIPT_TAG, key)
-    if version is not None:
-        return version.version
-    run_id = complete_run(registry, receipt, key)
-    weights = receipt["weights"]
-    source = reusable_model(registry, weights, kept)
-    if source is None:
-        evaluated = read_evaluated(Path(), receipt)
-        if evaluated is None:
-            what = "no predictions of the candidate are stored, so the reloaded model is compared by the logits of one text"
-            logger.warning(f"register: {what}")
-        source = logged_model.log_in_subprocess(run_id, kept, weights, evaluated=evaluated)
-    return registry.create_version(source, run_id, version_tags(facts_of(receipt, key)))
 
 
 def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key: str) -> str:

@@ -133,10 +133,9 @@ def _carry_out(registry: Registry, plan: Plan, remote: str) -> Plan:
     _retire(registry, plan, remote)
     retired = {*plan.retired, *retired_versions([node.entry for node in plan.chain])}
     for removal in plan.removals:
-        if removal.source and has_other_owner(registry, removal.source, retired):
-            logger.info(f"retention: {removal.what} stays: a version was registered with it meanwhile")
-        elif removal.source:
-            registry.remove_files(removal.source)
+        if removal.source:
+            if not registry.remove_files(removal.source, partial(has_other_owner, registry, removal.source, retired)):
+                logger.info(f"retention: {removal.what} stays: a version was registered with it meanwhile")
         else:
             for path in removal.paths:
                 remove(path)

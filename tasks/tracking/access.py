@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.errors import RegistryError
 from tasks.runtime.redaction.text import without_credentials
+from tasks.tracking.artifacts_of_database import require_location
 from tasks.tracking.connection import refusal, require_reachable
 from tasks.tracking.glance import request
 from tasks.tracking.login import has_login
+from tasks.tracking.postgres import connected, is_postgres, query_rows, require_only_mlflow, tables_of
 from tasks.tracking.registry import deleted_experiment, tracking_login, tracking_uri
 from tasks.tracking.sqlite_paths import file_error, open_read_only, path_of
 
@@ -25,7 +27,7 @@ MARK = "strop.model"
 def require_registry(config: PipelineConfig) -> None:
     """Checks that the registry can be reached, and as far as can be seen, that a run may write to it.
 
-    Of a database, only that its host answers.
+    Of a database other than PostgreSQL, only that its host answers.
 
     Raises:
         RegistryError: it cannot be reached, needs a login, or permits too little.
@@ -37,7 +39,9 @@ def require_registry(config: PipelineConfig) -> None:
         _require_file(path)
         return
     require_reachable(uri)
-    if uri.startswith("http"):
+    if is_postgres(uri):
+        _require_database(config, uri)
+    elif uri.startswith("http"):
         _require_rights(uri, config.register_.model_name, tracking_login(config))
 
 
@@ -57,6 +61,26 @@ def _require_file(path: Path) -> None:
             return
         problem = file_error(path, message)
         raise problem or RegistryError(f"the registry cannot be read ({message})", where=str(path)) from error
+
+
+def _require_database(config: PipelineConfig, uri: str) -> None:
+    """Driver, login, tables, privileges, and the folder of the artifacts."""
+    model, where = config.register_.model_name, without_credentials(uri)
+    fix = "Let the database's administrator grant it, or use another user"
+    with connected(uri) as connection:
+        tables = tables_of(connection)
+        if "experiments" not in tables:
+            require_only_mlflow(tables, uri)
+            if query_rows(connection, "SELECT has_schema_privilege(current_schema(), 'CREATE')") != [(True,)]:
+                raise RegistryError("this user may not create tables", where=where, fix=fix)
+            return
+        if query_rows(connection, "SELECT has_table_privilege('model_versions', 'INSERT')") != [(True,)]:
+            raise RegistryError("this user may only read", where=where, fix=fix)
+        query = "SELECT experiment_id, lifecycle_stage, artifact_location FROM experiments WHERE name = ?"
+        for number, stage, location in query_rows(connection, query, model):
+            if stage != "active":
+                raise deleted_experiment(model, str(number), where)
+            require_location(config, str(location), uri)
 
 
 def _require_rights(uri: str, model: str, login: dict[str, str]) -> None:

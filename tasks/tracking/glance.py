@@ -1,6 +1,6 @@
 """A quick look at the registry: where the alias `champion` points, without MLflow, which takes seconds to open.
 
-    state = glance(config)      # a file: some milliseconds; a server: one request, a few seconds at most
+    state = glance(config)      # a file: some milliseconds; a database or server: a few seconds at most
 
 An unreadable registry is no error: `problem` holds the reason, and the ledger still decides which model serves.
 """
@@ -11,15 +11,19 @@ import configparser
 import os
 import sqlite3
 import threading
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from tasks.errors import RegistryError
 from tasks.runtime.loopback import is_loopback
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.login import PASSWORD, USERNAME
 from tasks.tracking.model_versions import anchors_of
+from tasks.tracking.postgres import connected, is_postgres, query_rows, tables_of
 from tasks.tracking.sqlite_paths import open_read_only, path_of
 from tasks.tracking.tags import ANCHORS, RECEIPT_TAG
 
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 5.0
 """The longest that a request to a server may take in all."""
 DATABASE_SECONDS = 20.0
-"""The same for a database, which MLflow opens: its import alone takes seconds."""
+"""The same for a database: where MLflow opens it, its import alone takes seconds."""
 DELETED = "Deleted_Internal"
 """The stage of a deleted version in MLflow's tables."""
 
@@ -63,7 +67,10 @@ def glance(config: PipelineConfig) -> RegistryState:
     result = [default]
 
     def read() -> None:
-        result[0] = _on_server(uri, model, login) if is_server else _by_mlflow(config)
+        if is_server:
+            result[0] = _on_server(uri, model, login)
+        else:
+            result[0] = _in_database(uri, model) if is_postgres(uri) else _by_mlflow(config)
 
     thread = threading.Thread(target=read, daemon=True, name="glance")  # a DNS lookup that hangs must not block
     thread.start()
@@ -76,26 +83,32 @@ def _in_file(path: Path, model: str) -> RegistryState:
         return RegistryState(versions=frozenset())
     try:
         with open_read_only(path) as database:
-            return _from_tables(database, model)
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            return _from_tables(lambda query, *values: database.execute(query, values).fetchall(), tables, model)
     except sqlite3.Error as error:
         return RegistryState(problem=f"{path} cannot be read ({error})")
 
 
-def _from_tables(database: sqlite3.Connection, model: str) -> RegistryState:
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+def _in_database(uri: str, model: str) -> RegistryState:
+    try:
+        with connected(uri) as connection:
+            return _from_tables(partial(query_rows, connection), tables_of(connection), model)
+    except RegistryError as error:
+        return RegistryState(problem=f"{without_credentials(uri)}: {error.what}")
+
+
+def _from_tables(rows: Callable[..., list[Any]], tables: Collection[str], model: str) -> RegistryState:
+    """
+    Args:
+        rows: the rows of a query, whose values follow it.
+    """
     if "registered_model_aliases" not in tables:
         return RegistryState(versions=frozenset())
-    aliases = database.execute(
-        "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'", (model,)
-    ).fetchall()
-    rows = database.execute(
-        "SELECT version FROM model_versions WHERE name = ? AND current_stage != ?", (model, DELETED)
-    )
-    versions = {int(version) for (version,) in rows}
-    tags = database.execute(
-        "SELECT version, key, value FROM model_version_tags WHERE name = ? AND key IN (?, ?, ?)",
-        (model, RECEIPT_TAG, *ANCHORS),
-    )
+    aliases = rows("SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'", model)
+    query = "SELECT version FROM model_versions WHERE name = ? AND current_stage != ?"
+    versions = {int(version) for (version,) in rows(query, model, DELETED)}
+    query = "SELECT version, key, value FROM model_version_tags WHERE name = ? AND key IN (?, ?, ?)"
+    tags = rows(query, model, RECEIPT_TAG, *ANCHORS)
     tags_of: dict[int, dict[str, str]] = {number: {} for number in versions}
     for version, key, value in tags:
         if int(version) in tags_of:
@@ -202,7 +215,6 @@ def _certificates() -> bool | str:
 
 def _by_mlflow(config: PipelineConfig) -> RegistryState:
     """A database of another kind, through MLflow: there is no quicker access."""
-    from tasks.errors import RegistryError
     from tasks.tracking.registry import open_registry
 
     try:

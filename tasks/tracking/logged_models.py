@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from warnings import catch_warnings
 
 from tasks.runtime.files import file_digest, files_below
 from tasks.tracking.artifact_paths import local_folder
-from tasks.tracking.connection import RegistryConnection, long_timeout, mlflow_errors
+from tasks.tracking.connection import TRANSFER_SECONDS, RegistryConnection, long_timeout, mlflow_errors
 from tasks.tracking.model_ids import model_id_of, names_model
 from tasks.tracking.model_versions import Version
 from tasks.tracking.tags import WEIGHTS_MISSING_TAG, WEIGHTS_TAG
@@ -42,7 +43,7 @@ class Models(RegistryConnection):
         # an adapter that is logged without its base's path reloads with wrong weights and only a log line
         options = {"base_model_path": str(base.resolve())} if base is not None else {}
         with self._transfer():
-            self._remove_half_logged(weights)
+            self._remove_half_logged(weights, run_id)
             with _no_other_experiment(), mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False):
                 info = mlflow.transformers.log_model(
                     {"model": model, "tokenizer": tokenizer},
@@ -140,7 +141,8 @@ class Models(RegistryConnection):
 
     def share_weights(self, source: str, kept: Path) -> None:
         """Where registry and project share a disk, equal weight files become hard links: full weights cost their size once."""
-        root = self._local_artifacts(source)
+        with mlflow_errors(self.uri):
+            root = self._local_artifacts(source)
         for file in root.rglob("*.safetensors") if root else []:
             local_file = kept / file.name
             if local_file.is_file() and not local_file.samefile(file) and file_digest(local_file) == file_digest(file):
@@ -164,10 +166,13 @@ class Models(RegistryConnection):
         query = f"tags.`{WEIGHTS_TAG}` = '{weights}'"
         return self.client.search_logged_models([self.experiment_id], filter_string=query)
 
-    def _remove_half_logged(self, weights: str) -> None:
-        """Removes what a process that was killed while logging left behind."""
+    def _remove_half_logged(self, weights: str, run_id: str) -> None:
+        """Removes what a process that was killed while logging left behind. A model of another run may still be logged by another
+        machine, whose training gave the same weights, until it is as old as the longest transfer."""
+        oldest = (time.time() - TRANSFER_SECONDS) * 1000
         for model in self._with_weights(weights):
-            if str(model.status) != "READY":
+            may_be_in_progress = model.source_run_id != run_id and model.creation_timestamp > oldest
+            if str(model.status) != "READY" and not may_be_in_progress:
                 if root := local_folder(model.artifact_location, self.uri):
                     shutil.rmtree(root.parent, ignore_errors=True)
                 self.client.delete_logged_model(model.model_id)

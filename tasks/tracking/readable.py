@@ -2,8 +2,8 @@
 
     registry = open_for_reading(config)
 
-A file is read by SQL, a server by HTTP. Everything else (another database, a store that neither disk nor server gives, a file
-that MLflow has yet to upgrade) is read through MLflow, which is imported only then.
+A file and a PostgreSQL database are read by SQL, a server by HTTP. Everything else (another database, a store that neither disk nor
+server gives, a file that MLflow has yet to upgrade) is read through MLflow, which is imported only then.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tasks.errors import RegistryError
+from tasks.tracking.database_reader import DatabaseReader, has_tables
 from tasks.tracking.file_reader import FileReader, is_readable
 from tasks.tracking.model_versions import Version
+from tasks.tracking.postgres import is_postgres
+from tasks.tracking.postgres_setup import require_schema
 from tasks.tracking.runs import RunData
 from tasks.tracking.server_reader import ServerReader
 from tasks.tracking.sqlite_paths import REBUILD, path_of
@@ -55,7 +58,11 @@ def open_for_reading(config: PipelineConfig) -> ReadableRegistry:
     if path is not None and not path.exists():
         raise RegistryError("the registry does not exist", where=str(path), fix=REBUILD)
     if path is not None and is_readable(path):
-        return FileReader(path, uri, model, lambda: open_registry(config))
+        return FileReader(uri, model, lambda: open_registry(config), path)
+    if is_postgres(uri):
+        if has_tables(uri):
+            return DatabaseReader(uri, model, lambda: open_registry(config))
+        require_schema(uri)
     if uri.startswith("http"):
         return ServerReader(uri, model, tracking_login(config), lambda: open_registry(config))
     return open_registry(config)

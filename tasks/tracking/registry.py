@@ -10,9 +10,12 @@ from tasks.errors import RegistryError
 from tasks.runtime.redaction.settings import with_values
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.artifact_paths import location_for, resolve_below
+from tasks.tracking.artifacts_of_database import new_location, require_location
 from tasks.tracking.connection import environment_restored, mlflow_errors, require_reachable, silence_mlflow
 from tasks.tracking.login import split_login, use_login
 from tasks.tracking.model_versions import Versions
+from tasks.tracking.postgres import is_postgres, with_driver
+from tasks.tracking.postgres_setup import prepare_database
 from tasks.tracking.runs import Runs
 from tasks.tracking.sqlite_paths import absolute_uri, path_of
 from tasks.tracking.sqlite_setup import keep_locations_relative, prepare_file
@@ -43,7 +46,8 @@ def tracking_login(config: PipelineConfig) -> dict[str, str]:
 
 
 def _configured_uri(config: PipelineConfig) -> str:
-    return absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or with_values(config.register_.tracking_uri, _not_set))
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or with_values(config.register_.tracking_uri, _not_set)
+    return with_driver(absolute_uri(uri))
 
 
 def _not_set(name: str) -> RegistryError:
@@ -69,6 +73,8 @@ def open_registry(config: PipelineConfig) -> Registry:
     with mlflow_errors(uri):
         if path is not None:
             prepare_file(uri, path)
+        elif is_postgres(uri):
+            prepare_database(uri)
         import mlflow
 
         resolve_below(path)
@@ -76,18 +82,20 @@ def open_registry(config: PipelineConfig) -> Registry:
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
         client = mlflow.MlflowClient(uri)
-        return Registry(uri, config.register_.model_name, client, _experiment(client, config.register_.model_name, uri))
+        return Registry(uri, config.register_.model_name, client, _experiment(client, config, uri))
 
 
-def _experiment(client: MlflowClient, name: str, uri: str) -> str:
+def _experiment(client: MlflowClient, config: PipelineConfig, uri: str) -> str:
     """The id of the experiment; created if it is missing. For a registry file its artifacts are in mlflow/artifacts."""
     from mlflow.exceptions import MlflowException
 
+    name = config.register_.model_name
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         path = path_of(uri)
+        location = location_for(path) if path else new_location(config) if is_postgres(uri) else None
         try:
-            experiment_id = str(client.create_experiment(name, artifact_location=location_for(path) if path else None))
+            experiment_id = str(client.create_experiment(name, artifact_location=location))
             if path:
                 keep_locations_relative(path)
             return experiment_id
@@ -97,6 +105,8 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
                 raise  # else another process created it first
     if experiment.lifecycle_stage != "active":
         raise deleted_experiment(name, str(experiment.experiment_id), without_credentials(uri))
+    if is_postgres(uri):
+        require_location(config, str(experiment.artifact_location), uri)
     return str(experiment.experiment_id)
 
 

@@ -29,7 +29,7 @@ def prepare_file(uri: str, path: Path) -> None:
         if version is None and not (path.exists() and path.stat().st_size):
             _create(path)
             return
-        if version != _newest_schema():
+        if version != newest_schema():
             _upgrade(uri, path, version)
         if make_relative(path):
             logger.info(f"registry: artifact paths in {path} are now relative to the project")
@@ -73,7 +73,7 @@ def _upgrade(uri: str, path: Path, version: str | None) -> None:
             "Install the MLflow that wrote it; or name another registry in register.tracking_uri and fill it from git and DVC: "
             "strop registry rebuild"
         )
-        what = f"was written by a newer MLflow (schema {version}, here {_newest_schema()})"
+        what = f"was written by a newer MLflow (schema {version}, here {newest_schema()})"
         raise RegistryError(what, where=str(path), fix=fix) from error
 
 
@@ -117,16 +117,16 @@ def require_newest_schema(path: Path) -> None:
     version = schema_version(path)
     if version is None:
         raise RegistryError("is no MLflow file", where=str(path), fix="Fix the source's tracking_uri in params.yaml")
-    if version != _newest_schema():
+    if version != newest_schema():
         fix = f"Upgrade it in its own project: mlflow db upgrade sqlite:///{path}; or install here the MLflow that wrote it"
         what = (
-            f"is of another version of MLflow (schema {version}, here {_newest_schema()}), and is not changed from here"
+            f"is of another version of MLflow (schema {version}, here {newest_schema()}), and is not changed from here"
         )
         raise RegistryError(what, where=str(path), fix=fix)
 
 
 @cache
-def _newest_schema() -> str:
+def newest_schema() -> str:
     """MLflow imports its fifty migrations to find it."""
     from mlflow.store.db.utils import _get_latest_schema_revision
 

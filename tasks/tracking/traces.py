@@ -14,6 +14,8 @@ from tasks.errors import RegistryError
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.connection import all_pages, mlflow_errors, require_reachable, silence_mlflow
 from tasks.tracking.login import login_within
+from tasks.tracking.postgres import is_postgres, with_driver
+from tasks.tracking.postgres_setup import require_schema
 from tasks.tracking.sqlite_paths import absolute_path, absolute_uri, path_of
 from tasks.tracking.sqlite_setup import prepare_file, require_newest_schema
 
@@ -70,7 +72,7 @@ def _counts(assessment: Any, only_people: bool) -> bool:
 @contextlib.contextmanager
 def _opened(uri: str, experiment: str) -> Iterator[tuple[MlflowClient, str]]:
     """The client, and the id of the experiment; errors of MLflow within the block are converted."""
-    uri = absolute_uri(uri)  # as in `tracking_uri`
+    uri = with_driver(absolute_uri(uri))  # as in `tracking_uri`
     path = path_of(uri)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -81,6 +83,8 @@ def _opened(uri: str, experiment: str) -> Iterator[tuple[MlflowClient, str]]:
         with mlflow_errors(address, is_ours):
             if path is not None:
                 _require_file(address, path, is_ours)
+            elif is_postgres(address):
+                require_schema(address)
             import mlflow
 
             client = mlflow.MlflowClient(address)

@@ -30,7 +30,9 @@ def test_one_run_at_a_time_in_the_work_pool_too() -> None:
 
 def test_the_servers_versions_are_those_of_constraints() -> None:
     pins = dict(re.findall(r"^([a-z-]+)==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE))
-    assert f'"mlflow[auth]=={pins["mlflow"]}"' in (REPOSITORY / "mlflow/Dockerfile").read_text()
+    image = (REPOSITORY / "mlflow/Dockerfile").read_text()
+    assert f'"mlflow[auth]=={pins["mlflow"]}"' in image
+    assert f'"psycopg[binary]=={pins["psycopg"]}"' in image
     assert _yaml("prefect.yaml")["prefect-version"] == pins["prefect"]
 
 

@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def reader_of(path: Path) -> FileReader:
-    return FileReader(path, f"sqlite:///{path}", "tiny", never)
+    return FileReader(f"sqlite:///{path}", "tiny", never, path)
 
 
 def test_an_empty_registry_has_no_version_and_the_error_says_so(file: Path) -> None:

@@ -6,37 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.registration_steps import STEPS
 from support.toyworld import git
 
+from flows.return_to_champion import follow_ledger
 from tasks import paths
 from tasks.config import load_config
 from tasks.model_store.ledger import read_ledger
-from tasks.register import logged_model, stage
-from tasks.register import mlflow_run as run
+from tasks.register import stage
 from tasks.register.pending import pending
 from tasks.tracking.registry import Registry, open_registry
-from tasks.vcs import dvc_pipeline
-from tasks.vcs import git as door
+from tasks.tracking.tags import JUDGED_TAG
 
 pytestmark = pytest.mark.usefixtures("warm")
 
 
 class Killed(BaseException):
     """As kill -9: nothing catches it."""
-
-
-STEPS: list[tuple[Any, str]] = [
-    (stage, "obtain_receipt"),
-    (run, "read_points"),
-    (stage, "complete_run"),
-    (logged_model, "log_in_subprocess"),
-    (Registry, "create_version"),
-    (stage, "make_snapshot_commit"),
-    (door, "make_ref"),
-    (Registry, "set_version_tags"),
-    (Registry, "set_alias"),
-    (dvc_pipeline, "push"),
-]
 
 
 def test_after_a_kill_at_any_step_a_second_run_leaves_one_version(
@@ -88,3 +74,59 @@ def test_killed_while_the_model_is_logged_leaves_no_half_model(judged: Path, mon
     registry = open_registry(load_config())
     models = registry.client.search_logged_models([registry.experiment_id])
     assert [str(model.status) for model in models] == ["READY"]
+
+
+def test_killed_between_the_verdict_and_its_tag_the_next_run_sets_the_tag(
+    judged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Registry.set_version_tags
+
+    def die(registry: Registry, number: int, tags: dict[str, str]) -> None:
+        if JUDGED_TAG in tags:
+            raise Killed
+        real(registry, number, tags)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "set_version_tags", die)
+        with pytest.raises(Killed):
+            stage.run(load_config())
+    registry = open_registry(load_config())
+    (before,) = registry.versions()
+    assert JUDGED_TAG not in before.tags
+    follow_ledger(load_config())  # as at the start of each run
+    (after,) = registry.versions()
+    assert after.tags == before.tags | {JUDGED_TAG: git("rev-parse", "refs/strop/ledger/tiny").strip()}
+
+
+def test_a_request_that_was_obeyed_twice_leaves_one_version(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's client repeats a request whose answer was lost."""
+    real = Registry.create_version
+
+    def twice(*arguments: Any) -> int:
+        real(*arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(Registry, "create_version", twice)
+    registered = stage.run(load_config())
+    assert [version.version for version in open_registry(load_config()).versions()] == [registered.version] == [1]
+
+
+def test_a_model_whose_files_retention_removes_meanwhile_is_logged_anew(
+    judged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`strop gc` in another clone, which sees no version with the logged model that this registration is about to use."""
+    real = Registry.create_version
+
+    def others_first(registry: Registry, source: str, *more: Any) -> int:
+        monkeypatch.setattr(Registry, "create_version", real)
+        assert registry.remove_files(source, lambda: False)
+        return real(registry, source, *more)
+
+    monkeypatch.setattr(Registry, "create_version", others_first)
+    registered = stage.run(load_config())
+    registry = open_registry(load_config())
+    (version,) = registry.versions()
+    assert version.version == registered.version == 2
+    assert registry.has_weights(version.source)
+    assert git("tag", "--list").split() == ["tiny@v2"]
+    assert registry.alias("challenger") == 2

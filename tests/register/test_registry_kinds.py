@@ -1,16 +1,17 @@
-"""The same story against each kind of registry: a file, an MLflow server, and one with a login."""
+"""The same story against each kind of registry: a file, an MLflow server, one with a login, and a PostgreSQL database."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
-from support import toyworld
+from support import postgres, toyworld
 from support.mlflowserver import PASSWORD, USER, log_in, server
-from support.toyworld import run_stages, set_params
+from support.toyworld import git, run_stages, set_params
 
 from tasks import paths
 from tasks.audit.stage import audit
@@ -22,7 +23,7 @@ from tasks.promote.stage import promote, rollback
 from tasks.register import logged_model, stage
 from tasks.tracking.readable import open_for_reading
 from tasks.tracking.registry import Registry, open_registry
-from tasks.tracking.tags import RECEIPT_TAG
+from tasks.tracking.tags import PROMOTED_TAG, RECEIPT_TAG
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -44,14 +45,19 @@ def use_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> str:
         return "sqlite:///mlflow/mlflow.db"
     if kind == "a server":
         return server(has_login=False).url
+    if kind == "a database":
+        postgres.log_in(monkeypatch)
+        return postgres.address(postgres.port(), postgres.database())
+    if kind == "a server on a database":
+        return server(has_login=False, on_postgres=True).url
     log_in(monkeypatch)
     return server(has_login=True).url
 
 
-KINDS = ("a file", "a server", "a server, the login in the environment")
+KINDS = ("a file", "a server, the login in the environment", "a database", "a server", "a server on a database")
 
 
-@pytest.mark.parametrize("kind", [KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.slow), KINDS[2]])
+@pytest.mark.parametrize("kind", [*KINDS[:3], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[3:])])
 def test_a_version_is_registered_promoted_rolled_back_and_audited(
     world: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,7 +74,10 @@ def test_a_version_is_registered_promoted_rolled_back_and_audited(
     assert stage.run(load_config()).version == 2
     registry = open_registry(load_config())
     assert (registry.alias("champion"), registry.alias("challenger")) == (1, 2)
-    promote(load_config(), 2, why="better", expected_champion=1)
+    why = f"better: {'更好' * 3000}"
+    promote(load_config(), 2, why=why, expected_champion=1)
+    assert registry.version(2).tags[PROMOTED_TAG].endswith("更好更…")
+    assert read_ledger(model)[-1].why == why
     assert rollback(load_config(), why="complaints", expected_champion=2).version == 1
     assert (registry.alias("champion"), registry.alias("challenger")) == (1, None)
     assert [version.version for version in registry.versions()] == [1, 2]
@@ -81,7 +90,23 @@ def test_a_version_is_registered_promoted_rolled_back_and_audited(
     assert weights_folder(model, 1, champion.weights_digest).is_dir()
     _holds_what_it_should(registry.version(1).run_id)
     assert not list(scratch.rglob("*.safetensors")), "a copy of the model was left in the folder of temporary files"
-    assert PASSWORD not in "".join(capfd.readouterr())
+    printed = "".join(capfd.readouterr())
+    assert PASSWORD not in printed
+    assert postgres.PASSWORD not in printed
+    assert _files_with(postgres.PASSWORD) == []
+    if kind == "a database":
+        content = postgres.everything_in(uri.rpartition("/")[2])
+        assert registry.version(1).run_id in content
+        assert postgres.PASSWORD not in content
+
+
+def _files_with(secret: str) -> list[Path]:
+    """The files of the project, git's objects unpacked, that contain a secret."""
+    with_it = [p for p in Path().rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
+    names = git("rev-list", "--objects", "--all").split("\n")
+    ids = "\n".join(name[:40] for name in names if name).encode()
+    objects = subprocess.run(["git", "cat-file", "--batch"], input=ids, capture_output=True, check=True).stdout
+    return with_it + [Path(".git")] * (secret.encode() in objects)
 
 
 def _is_read_without_mlflow_as_with_it(registry: Registry, scratch: Path) -> None:

@@ -300,8 +300,11 @@ def test_the_files_of_a_logged_model_are_gone_from_a_servers_disk_and_its_versio
     number = registry.create_version(model.model_uri, run_id, {})
     assert registry.stored_bytes(model.model_uri) == {"model/config.json": 1000, "weights.safetensors": 1000}
     assert registry.find_models("w") == [model.model_uri]
+    assert not registry.remove_files(model.model_uri, lambda: not registry.is_complete(model.model_uri, "w"))
+    assert registry.is_complete(model.model_uri, "w"), "a version was registered with it meanwhile"
     for _ in range(2):
-        registry.remove_files(model.model_uri)
+        assert registry.remove_files(model.model_uri, lambda: False)
+        assert not registry.is_complete(model.model_uri, "w")
         assert registry.stored_bytes(model.model_uri) == {}
     assert not [path for path in disk.rglob("*") if path.is_file() and model.model_id in str(path)]
     assert registry.find_models("w") == []

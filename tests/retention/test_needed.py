@@ -195,7 +195,7 @@ def test_a_logged_model_with_which_another_clone_registered_a_version_since_the_
     registry: Any = SimpleNamespace(
         versions=lambda: [SimpleNamespace(version=n, source=source, tags={}) for n, source in sources.items()],
         set_version_tags=lambda version, tags: None,
-        remove_files=removed.append,
+        remove_files=lambda source, is_used: False if is_used() else removed.append(source) is None,
     )
     removals = tuple(Removal("logged models", source, "", source=source) for source in ("models:/m-1", "models:/m-3"))
     stage._carry_out(registry, Plan(chain=chain, removals=removals), remote="")

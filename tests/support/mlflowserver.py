@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from support import postgres
 from support.once import keep_running, once
 
 USER, PASSWORD = "admin", "correct-horse-battery"
@@ -59,24 +60,29 @@ def _make_store(folder: Path) -> None:
 
 
 @functools.cache
-def server(has_login: bool) -> Server:
+def server(has_login: bool, on_postgres: bool = False) -> Server:
     """A server as a team's: artifacts go through it. With a login, it knows the user `USER` by `PASSWORD`."""
-    name = "mlflow-with-login" if has_login else "mlflow"
-    folder = once(name, functools.partial(_start, has_login))
+    name = f"mlflow{'-with-login' if has_login else ''}{'-on-postgres' if on_postgres else ''}"
+    folder = once(name, functools.partial(_start, has_login, on_postgres))
     return Server((folder / "url").read_text(), folder)
 
 
-def _start(has_login: bool, folder: Path) -> None:
-    shutil.copyfile(empty_store(), folder / "mlflow.db")
+def _start(has_login: bool, on_postgres: bool, folder: Path) -> None:
+    if on_postgres:
+        store = f"postgresql+psycopg://{postgres.USER}@127.0.0.1:{postgres.port()}/{postgres.database()}"
+    else:
+        shutil.copyfile(empty_store(), folder / "mlflow.db")
+        store = f"sqlite:///{folder}/mlflow.db"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACKING")}
+    environment["PGPASSWORD"] = postgres.PASSWORD  # as in mlflow/compose.yaml
     environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     arguments += [
         "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
+        store,
         "--artifacts-destination",
         str(folder / "artifacts"),
     ]

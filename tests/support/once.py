@@ -47,7 +47,18 @@ def keep_running(server: subprocess.Popen[bytes], folder: Path) -> None:
     (folder / "server.pid").write_text(str(server.pid))
 
 
+def remove_at_end(place: Path, folder: Path) -> None:
+    """Has the session's end remove a folder outside of the session's own, after the servers have stopped."""
+    (folder / "outside").write_text(str(place))
+
+
 def _end_servers(folder: Path) -> None:
+    _stop_servers(folder)
+    for file in folder.glob("*/outside"):
+        shutil.rmtree(file.read_text(), ignore_errors=True)
+
+
+def _stop_servers(folder: Path) -> None:
     for file in folder.glob("*/server.pid"):
         group = int(file.read_text())
         with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,227 @@
+"""The registry as a PostgreSQL database: its tables are created once, and each problem is one line without the password."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import postgres
+from support.project import params, write_params
+
+from tasks.config import load_config
+from tasks.errors import RegistryError
+from tasks.model_store.approvals import LONGEST_PAGE, on_page, record_approvals
+from tasks.register.settings import RegisterSettings
+from tasks.tracking import artifacts_of_database, postgres_setup
+from tasks.tracking.access import require_registry
+from tasks.tracking.glance import glance
+from tasks.tracking.postgres import with_driver
+from tasks.tracking.readable import open_for_reading
+from tasks.tracking.registry import Registry, open_registry, tracking_uri
+
+
+@pytest.fixture
+def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Names a database in the params.yaml of a project."""
+    postgres.log_in(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").touch()
+
+    def name(database: str, **settings: Any) -> None:
+        uri = settings.pop("tracking_uri", postgres.address(postgres.port(), database))
+        write_params(tmp_path, params("base", [], register={"model_name": "tiny", "tracking_uri": uri, **settings}))
+
+    return name
+
+
+def some_version(registry: Registry) -> int:
+    model = registry.client.create_logged_model(registry.experiment_id, name="some")
+    return registry.create_version(str(model.model_uri), registry.create_run("x", {}), {})
+
+
+def _open_and_look(ready: Any, problems: Any) -> None:
+    ready.wait()
+    try:
+        open_registry(load_config()).versions()
+    except RegistryError as error:
+        problems.put(str(error))
+
+
+def test_four_processes_may_open_an_empty_database_at_once(use: Callable[..., None]) -> None:
+    use(postgres.empty_database())
+    assert glance(load_config()).versions == frozenset()
+    require_registry(load_config())
+    with pytest.raises(RegistryError, match="has no tables of MLflow"):  # the looks before have created none
+        open_for_reading(load_config())
+    forked = multiprocessing.get_context("fork")  # a fresh start of Python and MLflow takes seconds for each
+    ready, problems = forked.Barrier(4), forked.Queue()
+    processes = [forked.Process(target=_open_and_look, args=(ready, problems)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert problems.empty(), problems.get()
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    assert some_version(open_registry(load_config())) == 1
+    assert glance(load_config()).versions == {1}
+
+
+def test_a_process_that_waits_for_the_tables_too_long_says_so(
+    use: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(name := postgres.empty_database())
+    monkeypatch.setattr(postgres_setup, "PREPARE_SECONDS", 1)
+    uri = with_driver(f"postgresql://{postgres.USER}:{postgres.PASSWORD}@127.0.0.1:{postgres.port()}/{name}")
+    with (
+        postgres_setup._one_at_a_time(uri),
+        pytest.raises(RegistryError, match="another process is still preparing the registry"),
+    ):
+        open_registry(load_config())
+
+
+@pytest.mark.parametrize(
+    ("password", "database", "problem"),
+    [
+        ("wrong-one-77", "postgres", "password authentication failed"),
+        (postgres.PASSWORD, "nowhere", 'database "nowhere" does not exist'),
+        ("wrong %2F@: 密码", "postgres", "password authentication failed|invalid"),
+    ],
+)
+def test_a_refused_login_is_one_line_at_once_without_the_password(
+    use: Callable[..., None], monkeypatch: pytest.MonkeyPatch, password: str, database: str, problem: str
+) -> None:
+    from urllib.parse import quote
+
+    use(database)
+    monkeypatch.setenv(postgres.VARIABLE, quote(password, safe=""))
+    began = time.monotonic()
+    for look in (open_registry, open_for_reading, require_registry):
+        with pytest.raises(RegistryError, match=problem) as raised:
+            look(load_config())
+        assert "\n" not in str(raised.value)
+        assert password not in str(raised.value)
+        assert quote(password, safe="") not in str(raised.value)
+        assert "register.tracking_uri" in str(raised.value)
+    state = glance(load_config())
+    assert state.problem is not None
+    assert password not in state.problem
+    assert time.monotonic() - began < 10
+
+
+def test_a_missing_driver_names_what_to_install(use: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    real = builtins.__import__
+
+    def without_driver(name: str, *more: Any) -> Any:
+        if name.partition(".")[0] == "psycopg":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return real(name, *more)
+
+    use(postgres.database())
+    monkeypatch.setattr(builtins, "__import__", without_driver)
+    for look in (open_registry, require_registry):
+        with pytest.raises(
+            RegistryError, match=r"driver for PostgreSQL cannot be loaded .*strop\[postgres\]"
+        ) as raised:
+            look(load_config())
+        assert postgres.PASSWORD not in str(raised.value)
+
+
+def test_tables_of_another_application_or_of_another_mlflow_are_left_as_they_are(use: Callable[..., None]) -> None:
+    use(other := postgres.empty_database())
+    postgres.run_sql(other, "CREATE TABLE customers (id int)")
+    for look in (open_registry, require_registry):
+        with pytest.raises(RegistryError, match=r"has other tables \(customers\), and none of MLflow"):
+            look(load_config())
+    use(newer := postgres.database())
+    postgres.run_sql(newer, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(RegistryError, match=r"another version of MLflow \(schema f{12}, here .*mlflow db upgrade"):
+        open_registry(load_config())
+
+
+def test_a_user_who_may_only_read_is_found_before_a_run(use: Callable[..., None]) -> None:
+    use(name := postgres.database())
+    require_registry(load_config())
+    role = f"reader_{name}"
+    create = f"CREATE ROLE {role} LOGIN PASSWORD '{postgres.PASSWORD}'"
+    postgres.run_sql(name, create, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+    address = postgres.address(postgres.port(), name).replace(postgres.USER, role, 1)
+    use(name, tracking_uri=address)
+    with pytest.raises(RegistryError, match="this user may only read"):
+        require_registry(load_config())
+    assert glance(load_config()).problem is None
+
+
+def test_what_is_read_by_sql_is_what_mlflow_reads(use: Callable[..., None]) -> None:
+    """A database may sort letters by its language, and compares them exactly."""
+    use(postgres.database())
+    registry = open_registry(load_config())
+    number = some_version(registry)
+    registry.describe_version(number, "好 😀")
+    registry.set_version_tags(number, {"strop.why": "x" * 20_000})
+    for alias in ("b", "A", "champion", "a"):
+        registry.set_alias(alias, number)
+    reader = open_for_reading(load_config())
+    assert not isinstance(reader, Registry)
+    assert reader.versions() == registry.versions()
+    assert reader.version(number).aliases == ["A", "a", "b", "champion"]
+    assert (reader.alias("champion"), reader.alias("Champion")) == (number, None)
+    assert glance(load_config()).alias == number
+    assert reader.experiment_id == registry.experiment_id
+
+
+def test_approvals_that_the_page_has_no_room_for_are_counted(use: Callable[..., None]) -> None:
+    use(postgres.database())
+    registry = open_registry(load_config())
+    number = some_version(registry)
+    registry.describe_version(number, page := "页" * 4000)
+    approvals = [f"promoted by 李雷: {n} {'因' * 400}" for n in range(9)]
+    record_approvals(registry, registry.version(number), approvals)
+    description = registry.version(number).description
+    assert description == on_page(page, approvals)
+    assert len(description) <= LONGEST_PAGE
+    assert description.startswith(page)
+    assert "… 7 earlier ones" in description
+    assert f"promoted by 李雷: 8 {'因' * 400}" in description
+    assert on_page("x" * LONGEST_PAGE, approvals) == "x" * LONGEST_PAGE
+
+
+def test_the_files_are_in_the_project_or_where_the_setting_says(use: Callable[..., None], tmp_path: Path) -> None:
+    use(postgres.database())
+    registry = open_registry(load_config())
+    location = registry.client.get_experiment(registry.experiment_id).artifact_location
+    assert location == (tmp_path / "mlflow/artifacts").as_uri()
+    use(shared := postgres.database(), artifacts=f"{tmp_path}/共享/")
+    run_id = open_registry(load_config()).create_run("x", {})
+    assert open_registry(load_config()).run_data(run_id).params == {}
+    use(shared)
+    open_registry(load_config())
+    use(shared, artifacts="s3://bucket/strop")
+    for look in (open_registry, require_registry):
+        with pytest.raises(RegistryError, match=r"are at file:.* and register\.artifacts is s3://bucket/strop"):
+            look(load_config())
+    (tmp_path / "共享").rename(tmp_path / "elsewhere")
+    use(shared)
+    for look in (open_registry, require_registry):
+        with pytest.raises(RegistryError, match="共享, which this machine does not have"):
+            look(load_config())
+
+
+def test_a_place_for_the_files_that_is_too_long_or_relative_is_refused(use: Callable[..., None]) -> None:
+    use(postgres.database(), artifacts=f"s3://{'b' * artifacts_of_database.LONGEST}")
+    with pytest.raises(RegistryError, match=r"register\.artifacts: the address has 155 characters"):
+        open_registry(load_config())
+    with pytest.raises(ValueError, match="should be an address"):
+        RegisterSettings(artifacts="store")
+
+
+def test_an_address_without_a_driver_means_psycopg_3(use: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    use("any")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://li:pw@host/postgresql")
+    assert tracking_uri(load_config()) == "postgresql+psycopg://li:pw@host/postgresql"
+    assert with_driver("postgresql+psycopg2://host/x") == "postgresql+psycopg2://host/x"

@@ -24,7 +24,7 @@ ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", 
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 PACKAGES = (
     *("runtime", "vcs", "state", "workspace", "records", "dataset", "pii", "scoring", "expression"),
-    *("chat", "base", "inference", "model_store", "sandbox", "tracking"),
+    *("chat", "base", "inference", "model_store", "sandbox", "signing", "tracking"),
 )
 """What rooms share."""
 

@@ -39,6 +39,7 @@ from flows.cli import (
     quarantine,
     registry,
     rows,
+    sign,
 )
 from flows.cli import run as running
 from flows.cli.common import begin
@@ -75,6 +76,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         compare.compare,
         explain.explain,
         audit.audit,
+        sign.sign,
         bom.bom,
         inspect.config,
         inspect.doctor,

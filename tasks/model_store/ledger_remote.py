@@ -17,6 +17,7 @@ from contextlib import suppress
 from tasks.errors import GitError
 from tasks.model_store.ledger_chain import LedgerBroken, broken_ledger, ledger_ref, read_chain
 from tasks.model_store.versions import refused_ref, tag_name
+from tasks.signing.refs import refs_prefix, subject_of
 from tasks.vcs import git, git_remote
 from tasks.vcs.git_objects import Objects
 
@@ -53,6 +54,7 @@ def _follow(model: str, remote: str) -> bool:
     ref, local = ledger_ref(model), git.resolve(ledger_ref(model))
     there = _list(model, remote)
     head = there.pop(ref, None)
+    _follow_signatures(model, remote, there)
     if head is None or (local is not None and git.is_ancestor(head, local)):
         return False  # entries that only this clone has are pushed with the next one
     git_remote.fetch_objects(remote, [ref])
@@ -118,6 +120,8 @@ def publish(model: str, remote: str, commit: str) -> None:
         refs = {n: oid for n, oid in git.refs_below(*_version_refs(model, new)).items() if there.get(n) != oid}
         if taken := next((name for name in refs if name in there), None):
             raise _two_commits(model, remote, taken, refs[taken], there[taken])
+        subjects = {*positions, *(node.entry.receipt for node in chain)}  # not of an entry that was never appended
+        refs |= {name: oid for name, oid in _unshared(model, there).items() if subject_of(name) in subjects}
         try:
             return git_remote.push_refs(remote, {**refs, ref: commit})
         except git.RefMoved:  # or a transaction of another machine holds the lock, and may still fail
@@ -127,9 +131,40 @@ def publish(model: str, remote: str, commit: str) -> None:
     )
 
 
+def publish_signatures(model: str, remote: str) -> None:
+    """Pushes the signatures that the remote lacks, and those that were made again.
+
+    Raises:
+        RefMoved: another machine has made one of them again, too.
+        RemoteUnreachable: the remote does not answer, or refuses the push.
+    """
+    there = _list(model, remote)
+    here = git.refs_below(refs_prefix(model))
+    again = {ref: oid for ref, oid in here.items() if there.get(ref, oid) != oid and git.is_ancestor(there[ref], oid)}
+    if refs := {**_unshared(model, there), **again}:
+        git_remote.push_refs(remote, refs)
+
+
+def _follow_signatures(model: str, remote: str, there: Mapping[str, str]) -> None:
+    """Takes the signatures that this clone lacks, and those that were made again."""
+    here = git.refs_below(refs_prefix(model))
+    names = [name for name, oid in there.items() if name.startswith(f"{refs_prefix(model)}/") and here.get(name) != oid]
+    if not names:
+        return
+    git_remote.fetch_objects(remote, names)
+    for name in names:
+        if name not in here or git.is_ancestor(here[name], there[name]):
+            git.move_ref(name, there[name], expected=here.get(name))
+
+
+def _unshared(model: str, there: Mapping[str, str]) -> dict[str, str]:
+    """The signatures of which the remote has none."""
+    return {name: oid for name, oid in git.refs_below(refs_prefix(model)).items() if name not in there}
+
+
 def _list(model: str, remote: str) -> dict[str, str]:
     of_versions = [f"{name[:-1]}*" for name in _version_refs(model, {0})]
-    return git_remote.list_refs(remote, ledger_ref(model), *of_versions)
+    return git_remote.list_refs(remote, ledger_ref(model), *of_versions, f"{refs_prefix(model)}/*")
 
 
 def _version_refs(model: str, versions: set[int]) -> list[str]:

@@ -65,8 +65,10 @@ class Signer:
                 (subject / name).write_bytes(content)
             # bytes: model-signing 1.1.1 declares `str`, and fails with one
             password: Any = _passphrase_for(self.path.read_bytes())
-            config = signing.Config().use_elliptic_key_signer(private_key=self.path, password=password)
-            config.sign(subject, Path(folder, "model.sig"))
+            config = signing.Config()  # type: ignore[no-untyped-call]
+            config.use_elliptic_key_signer(private_key=self.path, password=password).sign(
+                subject, Path(folder, "model.sig")
+            )
             return Path(folder, "model.sig").read_bytes()
 
 

@@ -76,14 +76,7 @@ def promote(
     serving = champion.version if champion else None
     _require_expected(model, serving, expected_champion, "See `strop history`, then judge again: strop run --rejudge")
     entry = require_verdict(model, entries, version)
-    if retirement := retired_versions(entries).get(version):
-        what = f"the files of {model} v{version} were removed by retention ({retirement.approval})"
-        raise RegistryError(what, fix="Train a new candidate: strop run")
-    if not force:
-        require_promotable(config, entries, version)
-    if force and not why.strip():
-        raise RegistryError("a promotion against the gate needs a reason, which is recorded", fix="Add: --why REASON")
-    require_signed(config, chain, version, "promotion")
+    _require_allowed(config, chain, version, why, force)
     registry.require_writable(version)
     promotion = replace(entry, kind="promoted", who=who or current_user(), when=now(), why=why)
     if commit := commit_of(model, version):  # so that retention of refused candidates does not remove it
@@ -92,6 +85,20 @@ def promote(
     reconcile(config)
     logger.info(f"promote: {model} v{version} is now champion, in place of {version_label(serving)}")
     return promotion
+
+
+def _require_allowed(config: PipelineConfig, chain: list[ChainNode], version: int, why: str, force: bool) -> None:
+    """Requires what `promote` promises about the version."""
+    entries = [node.entry for node in chain]
+    if retirement := retired_versions(entries).get(version):
+        name = f"{config.register_.model_name} v{version}"
+        what = f"the files of {name} were removed by retention ({retirement.approval})"
+        raise RegistryError(what, fix="Train a new candidate: strop run")
+    if not force:
+        require_promotable(config, entries, version)
+    if force and not why.strip():
+        raise RegistryError("a promotion against the gate needs a reason, which is recorded", fix="Add: --why REASON")
+    require_signed(config, chain, version, "promotion")
 
 
 def rollback(config: PipelineConfig, why: str, expected_champion: int | None) -> Entry:

@@ -65,6 +65,7 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> L
 
     Raises:
         RegistryError: there is no such version, or it cannot generate text.
+        SigningError: `signing.require` names `serving`, and a signature of the version is missing or invalid.
     """
     from tasks.base.convert import base_folder
     from tasks.base.heads import REWARD
@@ -72,6 +73,7 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> L
     from tasks.base.pin import pin_base
     from tasks.base.precision import best_precision
     from tasks.dataset.rendered import thinks_by_training
+    from tasks.model_store.signatures import require_servable
     from tasks.model_store.versions import weights_folder
     from tasks.runtime.logs.libraries import set_library_level
     from tasks.runtime.threads import Threads
@@ -79,6 +81,8 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> L
     set_library_level("transformers")
     model_name = config.register_.model_name
     entry = choose_version(read_ledger(model_name), to)
+    if entry is not None:
+        require_servable(config, entry.version)
     record = pin_base(config.base)
     precision, threads = best_precision(), Threads("generate", is_quiet=True)
     if entry is None:

@@ -38,6 +38,7 @@ from tasks.runtime.plugins import load_plugins
 from tasks.runtime.plurals import count_of
 from tasks.runtime.redaction.settings import ADVICE, USE_A_VARIABLE, literal_secrets_in_addresses
 from tasks.runtime.redaction.text import redact
+from tasks.signing.settings import SigningSettings
 from tasks.validate.settings import ValidateSettings
 
 MODULE_NAME = r"^[^\W\d]\w*(\.[^\W\d]\w*)*$"
@@ -74,6 +75,8 @@ class PipelineConfig(Settings):
     """The registry."""
     promote: PromoteSettings
     """Who promotes."""
+    signing: SigningSettings = SigningSettings()
+    """Signatures of receipts and ledger entries."""
     lineage: LineageSettings = LineageSettings()
     """Where runs are reported."""
     retention: RetentionSettings = RetentionSettings()

@@ -10,6 +10,7 @@
     ├── VersioningError   DVC failed or is locked, or a stage failed
     ├── RegistryError     the MLflow registry cannot be reached, or has no such version
     ├── AuditError        stored data differ from their receipt
+    ├── SigningError      a key cannot sign, or a signature that is required is missing or invalid
     └── DiskError         the disk is full, read-only or failing, or access is denied
 
 `assert` is for bugs in Strop; a StropError is for errors that the user can fix.
@@ -96,6 +97,10 @@ class RegistryError(StropError):
 
 
 class AuditError(StropError):
+    pass
+
+
+class SigningError(StropError):
     pass
 
 

@@ -40,6 +40,7 @@ from flows.cli import (
     registry,
     reproduce,
     rows,
+    sign,
 )
 from flows.cli import run as running
 from flows.cli.common import begin, unwrap_help
@@ -77,6 +78,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         explain.explain,
         audit.audit,
         reproduce.reproduce,
+        sign.sign,
         bom.bom,
         inspect.config,
         inspect.doctor,

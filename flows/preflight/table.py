@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.preflight import checks, evaluation_checks, gate_check, remote_checks, training_checks
+from flows.preflight import checks, evaluation_checks, gate_check, remote_checks, signing_check, training_checks
 from flows.preflight.problem import Problem, problems_of, unexpected
 from flows.preflight.project import Project
 from tasks.errors import StropError
@@ -32,6 +32,7 @@ CHECKS = (
     Check(checks.git),
     Check(checks.dvc),
     Check(checks.ledger, needs=("git", "register")),
+    Check(signing_check.signing, needs=("git", "signing")),
     Check(checks.raw_data, needs=("dvc",)),
     Check(checks.contract),
     Check(checks.templates),

@@ -15,6 +15,7 @@ from tasks.audit.made import check_metrics, check_model_files, check_other_outpu
 from tasks.audit.registered import check_registry_files, check_run
 from tasks.audit.report import check_report
 from tasks.audit.retired import REMOVED_LINKS, check_removed, is_retired_version
+from tasks.audit.signatures import check_signatures
 from tasks.audit.stages import check_stages
 from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of, verify_base
@@ -194,6 +195,7 @@ def _approvals(subject: Subject) -> list[str]:
 
 LINKS = {
     "ledger": check_ledger,
+    "signatures": check_signatures,
     "receipt": check_receipt,
     "commit": check_commit,
     "raw batches": check_raw,
@@ -216,7 +218,7 @@ LINKS = {
 }
 
 
-DATA_LINKS = ("ledger", "receipt", "commit", "raw batches", "dataset", "inputs", "stages")
+DATA_LINKS = ("ledger", "signatures", "receipt", "commit", "raw batches", "dataset", "inputs", "stages")
 """The links of a dataset, with those that anchor its receipt."""
 
 

@@ -147,4 +147,4 @@ def _subject(config: PipelineConfig, version: int, objects: Objects, digests: Di
     receipt = receipt_at(commit)
     if receipt is None:
         raise AuditError("holds no receipt", where=commit[:12], fix="It was not made by Strop: see git show")
-    return Subject(model, registered, registry, commit, receipt, objects, digests, scratch)
+    return Subject(config, model, registered, registry, commit, receipt, objects, digests, scratch)

@@ -18,6 +18,7 @@ from tasks.vcs.dvc_outputs import StoredFile
 from tasks.vcs.git_objects import ObjectDamaged, Objects, TreeFile
 
 if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
     from tasks.tracking.model_versions import Version
     from tasks.tracking.readable import ReadableRegistry
 
@@ -51,6 +52,8 @@ def link(name: str, problems: list[str], summary: str, unrecorded: bool = False)
 class Subject:
     """A version under audit. Data of git and DVC are read once."""
 
+    config: PipelineConfig
+    """The settings of the project, not of the version."""
     model: str
     version: Version
     registry: ReadableRegistry

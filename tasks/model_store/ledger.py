@@ -16,9 +16,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from tasks import paths
+from tasks.model_store.ledger_chain import ChainNode, read_chain, save_head
 from tasks.model_store.ledger_chain import LedgerBroken as LedgerBroken
 from tasks.model_store.ledger_chain import ledger_ref as ledger_ref
-from tasks.model_store.ledger_chain import read_chain, save_head
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import Entry as Entry
 from tasks.model_store.ledger_entries import Kind as Kind
@@ -33,7 +33,9 @@ from tasks.model_store.ledger_entries import version_label as version_label
 from tasks.model_store.ledger_entries import version_named as version_named
 from tasks.model_store.ledger_remote import LedgerMoved as LedgerMoved
 from tasks.model_store.ledger_remote import publish
+from tasks.model_store.signatures import signed
 from tasks.runtime.files import canonical_json, read_object, write_json
+from tasks.signing.settings import SigningSettings
 from tasks.vcs import git
 from tasks.vcs.git_objects import Objects
 
@@ -54,41 +56,51 @@ def head_of(model: str) -> str | None:
     return git.resolve(ledger_ref(model))
 
 
-def append_entry(model: str, entry: Entry, expected_length: int, remote: str) -> str:
+def append_entry(
+    model: str, entry: Entry, expected_length: int, remote: str, signing: SigningSettings | None = None
+) -> str:
     """Appends an entry if the ledger has `expected_length` entries. Returns the commit of the entry.
 
     Args:
         remote: the git remote that shares the ledger; the entry is appended there first. "": this clone alone has it.
+        signing: with a key, the entry is signed, and the receipt of a verdict.
 
     Raises:
+        SigningError: the key cannot sign. Nothing was changed.
         LedgerMoved: it has another length, or another process or machine appended at the same time. Nothing was changed.
         RemoteUnreachable: the remote does not answer, or refuses the entry. Nothing was changed.
     """
     ref = ledger_ref(model)
     head = head_of(model)
     with Objects() as objects:
-        length = len(read_chain(model, head, objects))
-    if length != expected_length:
+        chain = read_chain(model, head, objects)
+    if len(chain) != expected_length:
         raise LedgerMoved(
-            f"has {length} entries, not {expected_length}", where=ref, fix="See `strop history`, then repeat"
+            f"has {len(chain)} entries, not {expected_length}", where=ref, fix="See `strop history`, then repeat"
         )
     subject = f"{entry.kind} {model} v{entry.version}"
     empty_tree = git.run("mktree", stdin="").strip()
     commit = git.make_commit(empty_tree, f"{subject}\n\n{canonical_json(asdict(entry))}\n", parent=head)
-    if (
-        remote
-    ):  # the remote decides; if this process is killed before the next line, the next one takes the entry from there
+    with signed(model, [*chain, ChainNode(commit, entry)], signing):
+        _move(model, commit, head, remote)
+    save_head(model, commit)
+    return commit
+
+
+def _move(model: str, commit: str, head: str | None, remote: str) -> None:
+    """Points the ledger at its new entry. The remote decides: if this process is killed after it, the next one takes the entry
+    from there."""
+    ref = ledger_ref(model)
+    if remote:
         publish(model, remote, commit)
     try:
         git.move_ref(ref, commit, expected=head)
     except git.RefMoved as error:
         if remote and git.is_ancestor(commit, ref):
-            return commit  # another process of this clone took it from the remote meanwhile
+            return  # another process of this clone took it from the remote meanwhile
         raise LedgerMoved(
             "another process wrote to it first", where=ref, fix="See `strop history`, then repeat"
         ) from error
-    save_head(model, commit)
-    return commit
 
 
 def is_mirrored(model: str, version: int) -> bool:

@@ -26,6 +26,7 @@ from tasks.model_store.ledger_chain import (
     save_head,
 )
 from tasks.model_store.versions import refused_ref, tag_name
+from tasks.signing.refs import refs_prefix
 from tasks.vcs import git, git_remote
 from tasks.vcs.git_objects import ObjectDamaged, Objects
 
@@ -37,8 +38,9 @@ class LedgerLost(LedgerBroken):
 
 
 def list_remote(model: str, remote: str) -> dict[str, str]:
-    """Ref → object id at the remote: the ledger, and the versions of the model."""
-    return git_remote.list_refs(remote, ledger_ref(model), f"refs/tags/{model}@v*", f"refs/strop/refused/{model}/v*")
+    """Ref → object id at the remote: the ledger, the versions of the model, and the signatures of both."""
+    of_versions = (f"refs/tags/{model}@v*", f"refs/strop/refused/{model}/v*")
+    return git_remote.list_refs(remote, ledger_ref(model), *of_versions, f"{refs_prefix(model)}/*")
 
 
 def version_refs(model: str, versions: set[int]) -> list[str]:
@@ -116,7 +118,7 @@ def exchange_version_refs(model: str, remote: str, there: Mapping[str, str]) -> 
         there: all refs that `list_remote` returned, with the ledger's; this clone has its entries.
     """
     here = git.refs_below(f"refs/tags/{model}@v*", f"refs/strop/refused/{model}")
-    if here.keys() == there.keys() - {ledger_ref(model)}:
+    if here.keys() == {name for name in there if name != ledger_ref(model) and not name.startswith(refs_prefix(model))}:
         return
     with Objects() as objects:
         judged = {node.entry.version for node in read_chain(model, there[ledger_ref(model)], objects)}

@@ -25,6 +25,7 @@ from tasks.model_store.ledger_loss import (
     take_refs,
     version_refs,
 )
+from tasks.signing.refs import refs_prefix, subject_of
 from tasks.vcs import git, git_remote
 from tasks.vcs.git_objects import Objects
 
@@ -64,6 +65,7 @@ def _follow(model: str, remote: str) -> bool:
     ref, local = ledger_ref(model), git.resolve(ledger_ref(model))
     there = list_remote(model, remote)
     head = there.get(ref)
+    _follow_signatures(model, remote, there)
     if head is None:
         require_none_lost(model, remote, there, local)
         return False
@@ -138,6 +140,8 @@ def publish(model: str, remote: str, commit: str) -> None:
         refs = {n: oid for n, oid in git.refs_below(*version_refs(model, new)).items() if there.get(n) != oid}
         if taken := next((name for name in refs if name in there), None):
             raise _two_commits(model, remote, taken, refs[taken], there[taken])
+        subjects = {*positions, *(node.entry.receipt for node in chain)}  # not of an entry that was never appended
+        refs |= {name: oid for name, oid in _unshared(model, there).items() if subject_of(name) in subjects}
         try:
             git_remote.push_refs(remote, {**refs, ref: commit})
             return note_seen(model, remote, commit)
@@ -146,6 +150,37 @@ def publish(model: str, remote: str, commit: str) -> None:
     raise LedgerMoved(
         "another machine appended to it first", where=f"{ref} at {remote}", fix="See `strop history`, then repeat"
     )
+
+
+def publish_signatures(model: str, remote: str) -> None:
+    """Pushes the signatures that the remote lacks, and those that were made again.
+
+    Raises:
+        RefMoved: another machine has made one of them again, too.
+        RemoteUnreachable: the remote does not answer, or refuses the push.
+    """
+    there = list_remote(model, remote)
+    here = git.refs_below(refs_prefix(model))
+    again = {ref: oid for ref, oid in here.items() if there.get(ref, oid) != oid and git.is_ancestor(there[ref], oid)}
+    if refs := {**_unshared(model, there), **again}:
+        git_remote.push_refs(remote, refs)
+
+
+def _follow_signatures(model: str, remote: str, there: Mapping[str, str]) -> None:
+    """Takes the signatures that this clone lacks, and those that were made again."""
+    here = git.refs_below(refs_prefix(model))
+    names = [name for name, oid in there.items() if name.startswith(f"{refs_prefix(model)}/") and here.get(name) != oid]
+    if not names:
+        return
+    git_remote.fetch_objects(remote, names)
+    for name in names:
+        if name not in here or git.is_ancestor(here[name], there[name]):
+            git.move_ref(name, there[name], expected=here.get(name))
+
+
+def _unshared(model: str, there: Mapping[str, str]) -> dict[str, str]:
+    """The signatures of which the remote has none."""
+    return {name: oid for name, oid in git.refs_below(refs_prefix(model)).items() if name not in there}
 
 
 def _diverged(model: str, remote: str, local: str, head: str) -> LedgerBroken:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from tasks.errors import SigningError
 from tasks.model_store.ledger import Entry, champion_of, champion_version, version_label
 from tasks.model_store.ledger_chain import FETCH_COMMAND, ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_remote import follow_if_behind
 from tasks.model_store.ledger_witnesses import registry_findings
+from tasks.model_store.signatures import require_signed
 from tasks.tracking.glance import RegistryState, glance, has_version
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 class Serving:
     chain: list[ChainNode]
     registry: RegistryState
+    unsigned: str | None = None
+    """Why the champion must not be loaded, if `signing.require` names `serving`."""
 
     @property
     def entries(self) -> list[Entry]:
@@ -52,9 +56,9 @@ class Serving:
 
     @property
     def problem(self) -> str | None:
-        """A message about an alias that does not match; None where it does."""
+        """A message about an alias that does not match, or missing signatures; None where there is no problem."""
         if self.alias_matches:
-            return None
+            return self.unsigned
         if self.registry.problem is not None:
             return f"Cannot check the registry's alias `champion`: {self.registry.problem}"
         champion = f"{version_label(self._version)} is the champion in the ledger"
@@ -88,15 +92,26 @@ def read_serving(config: PipelineConfig) -> Serving:
     model = config.register_.model_name
     state = glance(config)  # before the ledger: its tags are set after an entry is appended
     if state.problem is not None:
-        return Serving(read_verified(model), state)
+        return _with_signatures(config, Serving(read_verified(model), state))
     follow_if_behind(model, config.register_.ledger_remote, state.anchors)
     chain = read_verified(model, lambda chain: registry_findings(model, chain, state.anchors))
-    serving = Serving(chain, state)
+    serving = _with_signatures(config, Serving(chain, state))
     champion = serving.champion
     # only the alias was requested from a server
     if champion is not None and state.versions is None and not serving.alias_matches:
         is_gone = has_version(config, champion.version) is False
-        return Serving(chain, replace(state, versions=frozenset() if is_gone else frozenset({champion.version})))
+        versions = frozenset[int]() if is_gone else frozenset({champion.version})
+        return replace(serving, registry=replace(state, versions=versions))
+    return serving
+
+
+def _with_signatures(config: PipelineConfig, serving: Serving) -> Serving:
+    if serving.champion is None:
+        return serving
+    try:
+        require_signed(config, serving.chain, serving.champion.version, "serving")
+    except SigningError as error:
+        return replace(serving, unsigned=str(error))
     return serving
 
 

@@ -72,7 +72,7 @@ def reject(config: PipelineConfig, version: int, why: str, who: str = "") -> Ent
     registry.require_writable(version)
     entry = replace(judged, kind="rejected", who=who, when=now(), why=why)
     try:
-        append_entry(model, entry, len(entries), remote)
+        append_entry(model, entry, len(entries), remote, config.signing)
     except LedgerMoved:
         _name_the_first(config, version)
         raise

@@ -32,6 +32,7 @@ from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import retired_versions
 from tasks.model_store.ledger_remote import follow_if_possible
+from tasks.model_store.signatures import require_signed
 from tasks.model_store.verdict_tags import mirror_verdicts
 from tasks.model_store.versions import commit_of, tag_name
 from tasks.promote.candidates import require_promotable, require_verdict
@@ -63,11 +64,13 @@ def promote(
         LedgerMoved: another version serves than `expected_champion`.
         RegistryError: there is no such version, it was refused or rejected, its approval expired, or it was judged against another
             champion.
+        SigningError: signatures are required for it and one is missing, also with `force`; or the key cannot sign.
     """
     model, remote = config.register_.model_name, config.register_.ledger_remote
     registry = open_registry(config)  # before the ledger changes: without a registry the alias could not be updated
     registry.version(version)
-    entries = [node.entry for node in read_anchored(registry, remote)]
+    chain = read_anchored(registry, remote)
+    entries = [node.entry for node in chain]
     champion = champion_of(entries)
     if champion is not None and champion.version == version:
         reconcile(config)
@@ -75,21 +78,29 @@ def promote(
     serving = champion.version if champion else None
     _require_expected(model, serving, expected_champion, "See `strop history`, then judge again: strop run --rejudge")
     entry = require_verdict(model, entries, version)
+    _require_allowed(config, chain, version, why, force)
+    registry.require_writable(version)
+    promotion = replace(entry, kind="promoted", who=who or current_user(), when=now(), why=why)
+    if commit := commit_of(model, version):  # so that retention of refused candidates does not remove it
+        git.make_ref(f"refs/tags/{tag_name(model, version)}", commit)
+    append_entry(model, promotion, len(entries), remote, config.signing)
+    reconcile(config)
+    logger.info(f"promote: {model} v{version} is now champion, in place of {version_label(serving)}")
+    return promotion
+
+
+def _require_allowed(config: PipelineConfig, chain: list[ChainNode], version: int, why: str, force: bool) -> None:
+    """Requires what `promote` promises about the version."""
+    entries = [node.entry for node in chain]
     if retirement := retired_versions(entries).get(version):
-        what = f"the files of {model} v{version} were removed by retention ({retirement.approval})"
+        name = f"{config.register_.model_name} v{version}"
+        what = f"the files of {name} were removed by retention ({retirement.approval})"
         raise RegistryError(what, fix="Train a new candidate: strop run")
     if not force:
         require_promotable(config, entries, version)
     if force and not why.strip():
         raise RegistryError("a promotion against the gate needs a reason, which is recorded", fix="Add: --why REASON")
-    registry.require_writable(version)
-    promotion = replace(entry, kind="promoted", who=who or current_user(), when=now(), why=why)
-    if commit := commit_of(model, version):  # so that retention of refused candidates does not remove it
-        git.make_ref(f"refs/tags/{tag_name(model, version)}", commit)
-    append_entry(model, promotion, len(entries), remote)
-    reconcile(config)
-    logger.info(f"promote: {model} v{version} is now champion, in place of {version_label(serving)}")
-    return promotion
+    require_signed(config, chain, version, "promotion")
 
 
 def rollback(config: PipelineConfig, why: str, expected_champion: int | None) -> Entry:
@@ -98,19 +109,22 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
     Raises:
         LedgerMoved: another version serves than `expected_champion`.
         RegistryError: there is no previous champion.
+        SigningError: signatures are required for it and one is missing, or the key cannot sign.
     """
     model, remote = config.register_.model_name, config.register_.ledger_remote
     registry = open_registry(config)
-    entries = [node.entry for node in read_anchored(registry, remote)]
+    chain = read_anchored(registry, remote)
+    entries = [node.entry for node in chain]
     champions = champions_of(entries)
     serving = champions[-1].version if champions else None
     _require_expected(model, serving, expected_champion, "See `strop history`, then roll back again if necessary")
     if len(champions) < 2:
         what = f"{model} v{serving} is the first champion" if champions else f"no version of {model} serves"
         raise RegistryError(f"{what}: there is no earlier one to roll back to", fix="See: strop history")
+    require_signed(config, chain, champions[-2].version, "promotion")
     registry.require_writable(champions[-2].version)
     entry = replace(champions[-2], kind="rolled_back", who=current_user(), when=now(), why=why)
-    append_entry(model, entry, len(entries), remote)
+    append_entry(model, entry, len(entries), remote, config.signing)
     reconcile(config)
     logger.info(f"rollback: {model} v{entry.version} serves again, in place of {version_label(serving)}")
     return entry

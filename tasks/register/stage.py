@@ -41,6 +41,8 @@ from tasks.register.receipt import obtain_receipt
 from tasks.register.version_page import describe, page_at, version_page
 from tasks.register.withdrawal import withdraw, withdraw_unjudged
 from tasks.runtime.files import content_digest, write_json, write_text
+from tasks.signing.settings import SigningSettings
+from tasks.signing.signer import open_signer
 from tasks.state.verdict import failed_checks, outcome_of
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG
@@ -73,6 +75,7 @@ def run(config: PipelineConfig) -> Registration:
     Raises:
         DataError: the verdict is about another model, or there is none.
         RegistryError: the registry cannot be reached, or does not match the ledger.
+        SigningError: signing.key cannot sign; no version was created.
         VersioningError: the data could not be pushed. Everything else is done; run again.
     """
     from filelock import FileLock
@@ -106,6 +109,7 @@ def _register(config: PipelineConfig) -> Registration:
     if not counts_all(receipt["round"], entries):
         withdraw_unjudged(open_registry(config), key)
         raise _late()
+    open_signer(config.signing)  # a key that cannot sign ends this before a version is created
     kept = paths.MODELS / keep_weights(paths.MODEL)
     registry = open_registry(config)
     _require_same_registry(registry, entries)
@@ -117,13 +121,15 @@ def _register(config: PipelineConfig) -> Registration:
     describe(registry, number, page_at(commit) or version_page(receipt, name, number))
     registry.set_alias("challenger", number)
     pushed = dvc_pipeline.push() if config.register_.push else dvc_pipeline.LOCAL_ONLY
-    ledger_commit = _append(registry, _entry(receipt, key, number, commit), receipt["round"], remote)
+    ledger_commit = _append(registry, _entry(receipt, key, number, commit), receipt["round"], remote, config.signing)
     registry.set_version_tags(number, {JUDGED_TAG: ledger_commit})
     _report(name, number, receipt, pushed)
     return Registration(number, outcome_of(verdict), key, is_new=True)
 
 
-def _append(registry: Registry, entry: Entry, round_: dict[str, Any], remote: str) -> str:
+def _append(
+    registry: Registry, entry: Entry, round_: dict[str, Any], remote: str, signing: SigningSettings | None = None
+) -> str:
     """Appends the verdict. If other candidates were judged meanwhile, the version is withdrawn: its look was not counted."""
     for _ in range(ATTEMPTS):
         follow_remote(registry.model, remote)
@@ -135,7 +141,7 @@ def _append(registry: Registry, entry: Entry, round_: dict[str, Any], remote: st
             withdraw(registry, entry.version)
             raise _late()
         with suppress(LedgerMoved):  # a promotion or a rollback meanwhile changes nothing here
-            return append_entry(registry.model, entry, len(entries), remote)
+            return append_entry(registry.model, entry, len(entries), remote, signing)
     raise LedgerMoved("other processes keep appending to it", where=registry.model, fix="Run again: strop run")
 
 

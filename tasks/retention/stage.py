@@ -30,6 +30,7 @@ from tasks.retention.objects import RetiredCommit, object_removals
 from tasks.retention.plan import Plan, in_order
 from tasks.retention.uses import read_uses, version_commit
 from tasks.runtime.plurals import count_of
+from tasks.signing.settings import SigningSettings
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.tags import LEDGER_TAG, RETIRED_TAG
 from tasks.vcs import git
@@ -66,7 +67,7 @@ def run(config: PipelineConfig) -> Plan:
 
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "register.lock"):
-        return _with_plan(config, partial(_carry_out, remote=config.register_.ledger_remote))
+        return _with_plan(config, partial(_carry_out, remote=config.register_.ledger_remote, signing=config.signing))
 
 
 def _with_plan(config: PipelineConfig, action: Callable[[Registry, Plan], Plan]) -> Plan:
@@ -129,8 +130,8 @@ def _commits(model: str, removable: list[int], uses: Uses) -> list[RetiredCommit
     return commits
 
 
-def _carry_out(registry: Registry, plan: Plan, remote: str) -> Plan:
-    _retire(registry, plan, remote)
+def _carry_out(registry: Registry, plan: Plan, remote: str, signing: SigningSettings | None = None) -> Plan:
+    _retire(registry, plan, remote, signing)
     retired = {*plan.retired, *retired_versions([node.entry for node in plan.chain])}
     for removal in plan.removals:
         if removal.source:
@@ -143,7 +144,7 @@ def _carry_out(registry: Registry, plan: Plan, remote: str) -> Plan:
     return plan
 
 
-def _retire(registry: Registry, plan: Plan, remote: str) -> None:
+def _retire(registry: Registry, plan: Plan, remote: str, signing: SigningSettings | None) -> None:
     """Records the decisions in the ledger, then in the registry, where a killed `strop gc` may have recorded none."""
     chain = list(plan.chain)
     registered = {version.version: version.tags for version in registry.versions()}
@@ -153,7 +154,8 @@ def _retire(registry: Registry, plan: Plan, remote: str) -> None:
         judgement = judgement_of([node.entry for node in chain], version)
         assert judgement is not None
         entry = replace(judgement, kind="retired", who=current_user(), when=now(), why=plan.why)
-        chain.append(ChainNode(append_entry(registry.model, entry, len(chain), remote), entry))
+        commit = append_entry(registry.model, entry, len(chain), remote, signing)
+        chain.append(ChainNode(commit, entry))
     newest = {node.entry.version: node for node in chain if node.entry.kind != "judged"}
     for version, entry in retired_versions([node.entry for node in chain]).items():
         tags = {LEDGER_TAG: newest[version].commit, RETIRED_TAG: entry.approval}

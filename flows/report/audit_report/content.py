@@ -15,6 +15,7 @@ Content = dict[str, Any]
 
 MEANINGS = {
     "ledger": "The log of verdicts, promotions, rollbacks and rejections: every entry, and the records that confirm it.",
+    "signatures": "Who signed the receipt and the entries of the version in the log, by trusted certificates.",
     "receipt": "The list of everything that the version was made from: the same in git, registry and ledger.",
     "commit": "The commit with the version's code, parameters and receipt.",
     "raw batches": "The rows as they were collected.",

@@ -25,7 +25,7 @@ LACKS = {
     "render_memory.py": ["--base", "package:not_installed/model.gguf"],
 }
 """Script → arguments with which it needs something that is not there."""
-MAKES_ITS_OWN = {"audit.py", "flow_cost.py", "gate.py", "pii.py", "validate.py"}
+MAKES_ITS_OWN = {"audit.py", "canary.py", "flow_cost.py", "gate.py", "pii.py", "validate.py"}
 """Scripts whose rows and base are made on the spot, and that compare with libraries that Strop itself needs."""
 
 

@@ -16,9 +16,10 @@ from tasks.vcs.dvc_files import parse_yaml
 SECONDS_TO_END = 20.0
 _LEFT_OUT = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "STROP_SCHEDULED", "STROP_THREADS"),
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"),
+    *("PYTHONSAFEPATH", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "STROP_SIGNING_KEY", "STROP_SIGNING_PASSPHRASE"),
 )
-"""Variables of this process that would give the stages other code, another repository or another log of threads."""
+"""Variables of this process that would give the stages other code, another repository, another log of threads, or a key that the
+code of a commit has no use for."""
 
 
 def run_stage(name: str, clone: Path, python: Path, variables: dict[str, str], log: Path) -> dict[str, str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,26 @@ def last_line(log: Path, start: int) -> str:
     others = [line for line in lines if not line.startswith(("ERROR: failed to reproduce", "ERROR: failed to run"))]
     chosen = own or others or lines
     return one_line(chosen[-1].removeprefix("strop: ")).rstrip(".") if chosen else ""
+
+
+@contextlib.contextmanager
+def hangup_as_interrupt() -> Iterator[None]:
+    """Handles the end of the terminal (SIGHUP) like Ctrl-C: the stages, in a session of their own, do not get it. Under `nohup` it
+    stays ignored."""
+    number = getattr(signal, "SIGHUP", None)
+    is_main = threading.current_thread() is threading.main_thread()
+    if number is None or not is_main or signal.getsignal(number) != signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

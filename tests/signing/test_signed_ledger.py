@@ -167,6 +167,11 @@ def public_key_alone(key: Path) -> None:
     Path("keys/bob.pem").write_text("-----BEGIN PUBLIC KEY-----\n")
 
 
+def two_certificates_in_a_file(key: Path) -> None:
+    file = Path("keys/王ada.pem")
+    file.write_bytes(file.read_bytes() * 2)
+
+
 def private_key_in_the_folder(key: Path) -> None:
     Path("keys/bob.pem").write_bytes(key.read_bytes())
 
@@ -185,6 +190,7 @@ def of_another_kind(key: Path) -> None:
         (without_certificate, "no certificate in .* has this key"),
         (damaged_certificate, "is no certificate"),
         (another_certificate, "no certificate in .* has this key"),
+        (two_certificates_in_a_file, "has several certificates"),
         (public_key_alone, "is a public key, which has neither an owner nor an end"),
         (private_key_in_the_folder, "is a private key, in the folder of the trusted certificates"),
     ],

@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 
-from tasks.errors import GitError
+from tasks.errors import GitError, SigningError
 from tasks.model_store.ledger_chain import LedgerBroken, broken_ledger, ledger_ref, read_chain
 from tasks.model_store.ledger_loss import (
     LedgerLost,
@@ -25,7 +25,7 @@ from tasks.model_store.ledger_loss import (
     take_refs,
     version_refs,
 )
-from tasks.signing.refs import refs_prefix, subject_of
+from tasks.signing.refs import is_signature_ref, refs_prefix, subject_of
 from tasks.vcs import git, git_remote
 from tasks.vcs.git_objects import Objects
 
@@ -158,18 +158,29 @@ def publish_signatures(model: str, remote: str) -> None:
     Raises:
         RefMoved: another machine has made one of them again, too.
         RemoteUnreachable: the remote does not answer, or refuses the push.
+        SigningError: the remote has another signature in the place of one of this clone's. The others were pushed.
     """
     there = list_remote(model, remote)
     here = git.refs_below(refs_prefix(model))
-    again = {ref: oid for ref, oid in here.items() if there.get(ref, oid) != oid and git.is_ancestor(there[ref], oid)}
+    others = {ref: oid for ref, oid in here.items() if there.get(ref, oid) != oid}
+    again = {ref: oid for ref, oid in others.items() if git.is_ancestor(there[ref], oid)}
     if refs := {**_unshared(model, there), **again}:
         git_remote.push_refs(remote, refs)
+    if replaced := sorted(others.keys() - again.keys()):
+        what = f"{remote} has another object in the place of this clone's signature, and keeps it"
+        fix = f"Remove it there, then repeat: git push {remote} --delete {replaced[0]}"
+        raise SigningError(what, where=replaced[0], fix=fix)
+
+
+def follow_signatures(model: str, remote: str) -> None:
+    """Takes the remote's signatures. Raises RemoteUnreachable."""
+    _follow_signatures(model, remote, list_remote(model, remote))
 
 
 def _follow_signatures(model: str, remote: str, there: Mapping[str, str]) -> None:
     """Takes the signatures that this clone lacks, and those that were made again."""
     here = git.refs_below(refs_prefix(model))
-    names = [name for name, oid in there.items() if name.startswith(f"{refs_prefix(model)}/") and here.get(name) != oid]
+    names = [name for name, oid in there.items() if is_signature_ref(model, name) and here.get(name) != oid]
     if not names:
         return
     git_remote.fetch_objects(remote, names)

@@ -57,7 +57,7 @@ class Serving:
     @property
     def problem(self) -> str | None:
         """A message about an alias that does not match, or missing signatures; None where there is no problem."""
-        if self.alias_matches:
+        if self.alias_matches or self.unsigned is not None:
             return self.unsigned
         if self.registry.problem is not None:
             return f"Cannot check the registry's alias `champion`: {self.registry.problem}"

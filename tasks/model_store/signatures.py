@@ -18,7 +18,7 @@ from tasks.errors import SigningError
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import champion_of
-from tasks.model_store.ledger_remote import publish_signatures
+from tasks.model_store.ledger_remote import follow_signatures, publish_signatures
 from tasks.model_store.versions import commit_of
 from tasks.signing.refs import BUNDLE, STATEMENT, Signature, read_signatures, signature_ref, store_signature
 from tasks.signing.settings import Purpose, SigningSettings
@@ -66,17 +66,35 @@ def require_signed(config: PipelineConfig, chain: list[ChainNode], version: int,
     Raises:
         SigningError: one is missing or invalid.
     """
-    if purpose not in config.signing.require:
-        return
+    if purpose in config.signing.require:
+        consequence = "enter service" if purpose == "promotion" else "be loaded"
+        _require_valid(config, chain, version, consequence, as_champion=purpose == "serving")
+
+
+def require_signed_champion(config: PipelineConfig, chain: list[ChainNode]) -> None:
+    """Requires valid signatures of the champion, and of the entry by which it serves, before the registry's alias is moved to it:
+    that entry may come from the remote, and a server that reads the alias verifies none.
+
+    Raises:
+        SigningError: one is missing or invalid, and `signing.require` names `promotion` or `serving`.
+    """
+    champion = champion_of([node.entry for node in chain])
+    if champion is not None and {"promotion", "serving"} & {*config.signing.require}:
+        _require_valid(config, chain, champion.version, "get the alias `champion`", as_champion=True)
+
+
+def _require_valid(
+    config: PipelineConfig, chain: list[ChainNode], version: int, consequence: str, *, as_champion: bool
+) -> None:
     needed = {node.commit for node in chain if (node.entry.kind, node.entry.version) == ("judged", version)}
     champion = champion_of([node.entry for node in chain])
-    if purpose == "serving" and champion is not None and champion.version == version:
+    if as_champion and champion is not None and champion.version == version:
         needed |= {node.commit for node in chain if node.entry is champion}
     with Objects() as objects:
         results = check_version(config, chain, version, objects)
     for result in results:
         if result.state != "valid" and (result.subject.facts["commit"] in needed or "receipt" in result.subject.facts):
-            what = f"must not {'enter service' if purpose == 'promotion' else 'be loaded'}: {result.problem}"
+            what = f"must not {consequence}: {result.problem}"
             raise SigningError(what, where=f"{config.register_.model_name} v{version}")
 
 
@@ -106,13 +124,15 @@ def sign_version(config: PipelineConfig, version: int) -> list[Result]:
     ledger. Returns what was signed, with its former state. The caller has audited the version.
 
     Raises:
-        SigningError: `signing.key` is empty or cannot sign.
-        RemoteUnreachable: the remote does not take the signatures; they are here, and a second call shares them.
+        SigningError: `signing.key` is empty or cannot sign, or the remote has another object in the place of a signature.
+        RemoteUnreachable: the remote does not answer, or refuses the signatures. Those that were made stay here.
     """
     model, remote = config.register_.model_name, config.register_.ledger_remote
     signer = open_signer(config.signing)
     if signer is None:
         raise SigningError("`signing.key` is empty", where=str(paths.PARAMS), fix="See docs/security.md, Signatures")
+    if remote:  # a signature that the remote has is made again as its successor, else it could not be shared
+        follow_signatures(model, remote)
     with Objects() as objects:
         missing = [r for r in check_version(config, read_verified(model), version, objects) if r.state != "valid"]
     _sign(model, [result.subject for result in missing], signer)
@@ -172,9 +192,23 @@ def _sign(model: str, subjects: list[Subject], signer: Signer) -> list[str]:
     signatures = []
     for subject in subjects:
         moment = max(datetime.now(UTC), subject.earliest)  # another machine's clock may be fast
+        _require_valid_key(signer, subject, moment)
         files = {STATEMENT: statement_of(subject, moment), subject.file: subject.content}
         ref = signature_ref(model, subject.id, signer.certificate.fingerprint)
         signatures.append((subject, Signature(subject.id, ref, {**files, BUNDLE: signer.sign(files)})))
     for subject, signature in signatures:
         store_signature(signature, f"Sign {subject.name}")
     return [signature.ref for _, signature in signatures]
+
+
+def _require_valid_key(signer: Signer, subject: Subject, moment: datetime) -> None:
+    """A signature cannot be older than the ledger, and would not count after the end of the key."""
+    if not signer.certificate.is_valid_at(moment):
+        what = (
+            f"cannot be signed: the ledger has an entry of {moment:%Y-%m-%d}, by a clock that was fast, and the key of "
+            f"{signer.certificate.owner} expires on {signer.certificate.not_after:%Y-%m-%d}"
+        )
+        fix = (
+            f"Make a certificate of the key that is valid on {moment:%Y-%m-%d}. Nothing was changed. See: strop history"
+        )
+        raise SigningError(what, where=subject.name, fix=fix)

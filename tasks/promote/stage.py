@@ -32,7 +32,7 @@ from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import retired_versions
 from tasks.model_store.ledger_remote import follow_if_possible
-from tasks.model_store.signatures import require_signed
+from tasks.model_store.signatures import require_signed, require_signed_champion
 from tasks.model_store.verdict_tags import mirror_verdicts
 from tasks.model_store.versions import commit_of, tag_name
 from tasks.promote.candidates import require_promotable, require_verdict
@@ -139,6 +139,7 @@ def reconcile(config: PipelineConfig) -> int | None:
 
     Raises:
         RegistryError: the registry has no such version, or another process keeps moving the alias.
+        SigningError: signatures are required, and one of the champion is missing or invalid: the alias stays where it is.
     """
     from filelock import FileLock
 
@@ -151,7 +152,7 @@ def reconcile(config: PipelineConfig) -> int | None:
             versions = registry.versions()
             mirror_verdicts(registry, versions, chain)
             _mirror_rejections(registry, versions, chain)
-            _set_alias(registry, champion, [node.entry for node in chain])
+            _set_alias(config, registry, chain)
             # another machine may have appended, and set the alias before this one did
             follow_if_possible(model, config.register_.ledger_remote)
             again = _champion(read_verified(model))
@@ -170,7 +171,8 @@ def reconcile(config: PipelineConfig) -> int | None:
     )
 
 
-def _set_alias(registry: Registry, champion: ChainNode | None, entries: list[Entry]) -> None:
+def _set_alias(config: PipelineConfig, registry: Registry, chain: list[ChainNode]) -> None:
+    champion, entries = _champion(chain), [node.entry for node in chain]
     if champion is None:
         return  # an alias that is set may belong to a ledger that was not fetched
     version = champion.entry.version
@@ -179,6 +181,7 @@ def _set_alias(registry: Registry, champion: ChainNode | None, entries: list[Ent
         what = f"no longer has version {version} of {registry.model}, the champion in the ledger: it was deleted there"
         raise RegistryError(what, where="the registry", fix="Rebuild it: strop registry rebuild")
     if registry.alias("champion") != version:
+        require_signed_champion(config, chain)
         registry.set_alias("champion", version)
     if registry.alias("challenger") == version:  # the challenger is now the champion
         registry.remove_alias("challenger")

@@ -19,6 +19,8 @@ from tasks import paths
 from tasks.errors import RegistryError
 from tasks.model_store.approvals import approvals_of, record_approvals
 from tasks.model_store.ledger import aliases_of, note_mirrored, now, read_ledger
+from tasks.model_store.ledger_check import read_verified
+from tasks.model_store.signatures import require_signed_champion
 from tasks.register import logged_model
 from tasks.register.known import VersionRecord, versions_in_git
 from tasks.register.logged_files import reusable_model
@@ -84,7 +86,7 @@ def rebuild(config: PipelineConfig, replace: bool = False) -> RebuildResult:
             _obtain(registry, version, versions, result)
             if approvals := approvals_of(entries, version.number):
                 record_approvals(registry, registry.version(version.number), approvals)
-        _set_aliases(registry)
+        _set_aliases(config, registry)
         return result
 
 
@@ -220,8 +222,10 @@ def _create_at(registry: Registry, version: VersionRecord, source: str, run_id: 
         )
 
 
-def _set_aliases(registry: Registry) -> None:
-    aliases = aliases_of(read_ledger(registry.model))
+def _set_aliases(config: PipelineConfig, registry: Registry) -> None:
+    chain = read_verified(registry.model)
+    require_signed_champion(config, chain)
+    aliases = aliases_of([node.entry for node in chain])
     for name, number in aliases.items():
         if number is None:
             registry.remove_alias(name)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from tasks import paths
+from tasks.errors import AuditError
 from tasks.model_store.versions import weights_folder
 from tasks.reproduce.version import Version
 from tasks.vcs import dvc_outputs
@@ -23,7 +24,7 @@ def make_clone(version: Version, folder: Path) -> Path:
     clone_at(version.commit, clone)
     use_own_cache(clone)
     _remove_outputs(version, clone)
-    shutil.rmtree(clone / paths.RAW, ignore_errors=True)
+    _remove(clone, paths.RAW)
     dvc_outputs.fetch_from(version.commit, paths.RAW, clone / paths.RAW)
     _link_base(version, clone)
     for digest, number in version.weights.items():
@@ -43,11 +44,19 @@ def _remove_outputs(version: Version, clone: Path) -> None:
     (clone / paths.DVC_LOCK).unlink(missing_ok=True)
     for stage in version.lock.values():
         for out in stage.get("outs") or ():
-            path = clone / out["path"]
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(clone, Path(out["path"]))
+
+
+def _remove(clone: Path, path: Path) -> None:
+    """Removes a file or folder of the clone, and never one elsewhere: a folder around it may be a link in git."""
+    target = clone / path
+    if clone.resolve() not in (target.parent.resolve(), *target.parent.resolve().parents):
+        what = f"is outside of the clone, at {target.parent.resolve()}: a reproduction would change it"
+        raise AuditError(what, where=path.as_posix(), fix="Nothing was changed. Its outputs must be inside the project")
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
 
 
 def _link_base(version: Version, clone: Path) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from tasks.base.convert import bases_folders
 from tasks.errors import AuditError, one_line
 from tasks.reproduce.requirements import Requirements
+from tasks.runtime.files import write_json
 from tasks.runtime.machine import installed_packages
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def build_environment(requirements: Requirements, python: str, *, fresh: bool = 
     folder = environments_folder() / requirements.digest(version, sysconfig.get_platform())
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if fresh or not (folder / READY).is_file():
+        if fresh or (packages := _packages_of(folder)) is None:
             shutil.rmtree(folder, ignore_errors=True)
             logger.info(f"reproduce: environment of {len(requirements.lines)} packages, Python {version}")
             try:
@@ -74,10 +75,18 @@ def build_environment(requirements: Requirements, python: str, *, fresh: bool = 
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            (folder / READY).write_text(json.dumps(packages), encoding="utf-8")
+            write_json(folder / READY, packages)
             return Environment(_python_in(folder), version, packages, False, time.monotonic() - start)
-    packages = json.loads((folder / READY).read_text(encoding="utf-8"))
     return Environment(_python_in(folder), version, packages, True, time.monotonic() - start)
+
+
+def _packages_of(folder: Path) -> dict[str, str] | None:
+    """The packages of an environment that was built here; None if it was not finished, or its Python was removed since."""
+    try:
+        packages: dict[str, str] = json.loads((folder / READY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return packages if packages and _python_in(folder).exists() else None
 
 
 def environments_folder() -> Path:

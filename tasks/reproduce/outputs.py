@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import filecmp
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import VersioningError
+from tasks.errors import VersioningError, one_line
 from tasks.reproduce.differences.numbers import OF_ONE_RUN, json_difference
 from tasks.reproduce.differences.tables import table_difference
 from tasks.reproduce.differences.tensors import tensor_difference
 from tasks.reproduce.result import OutputResult
-from tasks.runtime.files import files_below, why_unreadable
+from tasks.runtime.files import files_below, md5_of
 from tasks.runtime.plurals import count_of
 from tasks.vcs import dvc_outputs
 
@@ -40,9 +40,21 @@ def compare_output(commit: str, path: str, recorded: str | None, new: str | None
     except VersioningError:
         what = "its hash; the recorded files are neither in the local cache nor in a remote"
         return OutputResult(path, "differs", what, {"recorded": recorded, "new": new})
+    if changed := _changed_in_cache(recorded, files):
+        what = f"its hash; {changed} in DVC's cache has not the recorded bytes, so its content cannot be compared"
+        return OutputResult(path, "differs", what, {"recorded": recorded, "new": new})
     target = clone / path
     made = files_below(target) if target.is_dir() else {"": target}
     return compare_files(path, {file.relpath: file.path for file in files if not file.is_gone}, made)
+
+
+def _changed_in_cache(recorded: str, files: Sequence[dvc_outputs.StoredFile]) -> str:
+    """The first file in DVC's cache that is not the recorded one: a comparison with it would say nothing about the version."""
+    digest = recorded.removesuffix(".dir")
+    if digest != recorded and md5_of(dvc_outputs.path_in_cache(recorded)) != digest:
+        return "the listing of the folder"
+    changed = (file for file in files if not file.is_gone and md5_of(file.path) != file.current_md5)
+    return next((file.relpath or "the file" for file in changed), "")
 
 
 def compare_files(path: str, recorded: Files, new: Files) -> OutputResult:
@@ -74,9 +86,8 @@ def _compare_kind(path: str, kind: str, before: Files, after: Files) -> Differen
         if kind in _BY_FILE and before.keys() == after.keys():
             results = {name: _BY_FILE[kind](path, before[name], after[name]) for name in sorted(before)}
             return _joined(path, results)
-    except (OSError, ValueError, KeyError) as error:  # of pyarrow, safetensors and json
-        where = next(iter(after.values()), next(iter(before.values()), Path(path)))
-        return False, f"its content cannot be compared ({why_unreadable(error, where)})", {}
+    except Exception as error:  # noqa: BLE001  # pyarrow, safetensors, numpy and json each have exceptions of their own
+        return False, f"its content cannot be compared ({type(error).__name__}: {one_line(error)})", {}
     return _changed_files(before, after)
 
 
@@ -106,7 +117,7 @@ def _changed_files(before: Files, after: Files) -> Difference:
 
 def _json(path: str, recorded: Path, new: Path) -> Difference:
     values = [json.loads(file.read_text(encoding="utf-8")) for file in (recorded, new)]
-    return json_difference(values[0], values[1], OF_ONE_RUN.get(path, ()))
+    return json_difference(values[0], values[1], OF_ONE_RUN.get(path))
 
 
 def _lines(path: str, recorded: Path, new: Path) -> Difference:

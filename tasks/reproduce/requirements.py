@@ -100,5 +100,6 @@ def public(version: str) -> str:
 
 
 def _lines(lock: str | None) -> list[str]:
-    lines = [line.partition(" #")[0].strip() for line in (lock or "").splitlines()]
+    whole = re.sub(r"\s*\\\r?\n\s*", " ", lock or "")  # hashes are on lines of their own
+    lines = [line.partition(" #")[0].strip() for line in whole.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]

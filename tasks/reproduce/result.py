@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -103,4 +104,14 @@ class Reproduction:
             "conclusion": self.conclusion,
             "clone": str(self.clone) if self.clone else None,
         }
-        return {**asdict(self), **computed}
+        values: dict[str, Any] = _without_nan({**asdict(self), **computed})
+        return values
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become text."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

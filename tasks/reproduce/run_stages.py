@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,10 @@ from tasks.vcs.dvc_files import parse_yaml
 SECONDS_TO_END = 20.0
 _LEFT_OUT = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "STROP_SCHEDULED", "STROP_THREADS"),
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"),
+    *("PYTHONSAFEPATH", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "STROP_SIGNING_KEY", "STROP_SIGNING_PASSPHRASE"),
 )
-"""Variables of this process that would give the stages other code, another repository or another log of threads."""
+"""Variables of this process that would give the stages other code, another repository, another log of threads, or a key that the
+code of a commit has no use for."""
 
 
 def run_stage(name: str, clone: Path, python: Path, variables: dict[str, str], log: Path) -> dict[str, str]:
@@ -102,6 +106,26 @@ def last_line(log: Path, start: int) -> str:
     others = [line for line in lines if not line.startswith(("ERROR: failed to reproduce", "ERROR: failed to run"))]
     chosen = own or others or lines
     return one_line(chosen[-1].removeprefix("strop: ")).rstrip(".") if chosen else ""
+
+
+@contextlib.contextmanager
+def hangup_as_interrupt() -> Iterator[None]:
+    """Handles the end of the terminal (SIGHUP) like Ctrl-C: the stages, in a session of their own, do not get it. Under `nohup` it
+    stays ignored."""
+    number = getattr(signal, "SIGHUP", None)
+    is_main = threading.current_thread() is threading.main_thread()
+    if number is None or not is_main or signal.getsignal(number) != signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

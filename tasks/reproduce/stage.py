@@ -26,7 +26,7 @@ from tasks.reproduce.environment import Environment
 from tasks.reproduce.outputs import compare_output
 from tasks.reproduce.requirements import package_differences, project_name, requirements_of
 from tasks.reproduce.result import EnvironmentFacts, Reproduction, StageResult
-from tasks.reproduce.run_stages import run_stage, stage_environment
+from tasks.reproduce.run_stages import hangup_as_interrupt, run_stage, stage_environment
 from tasks.reproduce.version import Version, find_version, require_inputs
 from tasks.runtime.files import read_json
 from tasks.runtime.machine import hardware
@@ -68,7 +68,7 @@ def reproduce(config: PipelineConfig, number: int, options: Options, report: Rep
     start = time.monotonic()
     version = find_version(config.register_.model_name, number)
     require_inputs(version, installed=options.environment == "current")
-    with _folder(options.keep) as folder:
+    with hangup_as_interrupt(), _folder(options.keep) as folder:
         require_space(required_bytes(version), folder, "the reproduction")
         environment, notes = _environment(version, options)
         clone = make_clone(version, folder)
@@ -173,9 +173,14 @@ def _outcome(verdict: Path) -> str:
 def _folder(keep: Path | None) -> Iterator[Path]:
     """The folder of the clone: removed at the end, also after an error or Ctrl-C, unless it is to be kept."""
     if keep is not None:
-        if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-            raise AuditError("exists, and is not empty", where=str(keep), fix="Name another: --keep FOLDER")
-        keep.mkdir(parents=True, exist_ok=True)
+        try:
+            is_free = not keep.exists() or (keep.is_dir() and not any(keep.iterdir()))
+            keep.mkdir(parents=True, exist_ok=is_free)
+        except FileExistsError as error:
+            raise AuditError("exists, and is not empty", where=str(keep), fix="Name another: --keep FOLDER") from error
+        except OSError as error:
+            what = f"cannot be made ({error.strerror})"
+            raise AuditError(what, where=str(keep), fix="Name another: --keep FOLDER") from error
         yield keep.resolve()
         return
     folder = Path(tempfile.mkdtemp(prefix="strop-reproduce-"))

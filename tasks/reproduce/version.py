@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks import paths
@@ -117,6 +118,7 @@ def require_inputs(version: Version, *, installed: bool) -> None:
     """
     if not version.lock:
         raise AuditError(f"has no {paths.DVC_LOCK} with stages", where=version.name, fix="See: git show")
+    _require_outputs_inside(version)
     raw = _obtain(version, "its raw rows", lambda: dvc_outputs.stored_files(version.commit, paths.RAW))
     if erased := erasure_note(file.erasure for file in raw):
         raise AuditError(f"cannot be rebuilt: {erased}", where=version.name)
@@ -130,6 +132,16 @@ def require_inputs(version: Version, *, installed: bool) -> None:
     for digest, number in version.weights.items():
         what = f"the weights of v{number}, which it was compared with or started from,"
         _obtain(version, what, partial(weights_folder, version.model, number, digest))
+
+
+def _require_outputs_inside(version: Version) -> None:
+    """An output elsewhere, which DVC permits, would be that of the project itself: written again, and compared with itself."""
+    for name, stage in version.lock.items():
+        for out in stage.get("outs") or ():
+            path = PurePosixPath(os.path.normpath(str(out["path"])))
+            if path.is_absolute() or path.parts[0] == "..":
+                what = f"stage `{name}` writes {out['path']}, outside of the project: it cannot be made again apart from it"
+                raise AuditError(what, where=version.name, fix="Nothing was changed. See: git show")
 
 
 def _obtain(version: Version, what: str, action: Callable[[], Any]) -> Any:

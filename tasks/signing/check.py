@@ -28,7 +28,9 @@ def check_subject(subject: Subject, signatures: Iterable[Signature], trusted: Tr
     for state in ("invalid", "valid", "untrusted"):
         if found := next((result for result in results if result.state == state), None):
             return found
-    return Result(subject, "none", f"is not signed. Sign it: strop sign {subject.facts['version']}")
+    return Result(
+        subject, "none", f"is not signed. If it should count (strop history): strop sign {subject.facts['version']}"
+    )
 
 
 def _check(subject: Subject, signature: Signature, trusted: TrustedKeys, now: datetime) -> Result:
@@ -41,8 +43,11 @@ def _check(subject: Subject, signature: Signature, trusted: TrustedKeys, now: da
             return Result(subject, "untrusted", f"{what}. {fix}")
         moment = _signed_at(subject, signature, keys[-1], now)
     except BundleInvalid as error:
-        remove = f"Remove it, and sign again: git update-ref -d {signature.ref}; strop sign {subject.facts['version']}"
-        return Result(subject, "invalid", f"has an invalid signature: {error}. {remove}")
+        again = f"Sign it again: strop sign {subject.facts['version']}"
+        remove = (
+            f"if the signature is not of your key, remove it, also at the remote: git update-ref -d {signature.ref}"
+        )
+        return Result(subject, "invalid", f"has an invalid signature: {error}. {again}; {remove}")
     if valid := [key for key in keys if key.is_valid_at(moment)]:
         return Result(subject, "valid", valid[-1].owner)
     key = keys[-1]

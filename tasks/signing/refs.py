@@ -8,6 +8,7 @@ Nothing is merged: two machines that sign at once write different refs. A signat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -34,6 +35,12 @@ def refs_prefix(model: str) -> str:
 
 def signature_ref(model: str, subject: str, fingerprint: str) -> str:
     return f"{refs_prefix(model)}/{subject}/{fingerprint[:KEY_CHARACTERS]}"
+
+
+def is_signature_ref(model: str, ref: str) -> bool:
+    """Whether a ref has the name of a signature. git could not store another one, below or above it, beside it."""
+    name = ref.removeprefix(f"{refs_prefix(model)}/")
+    return name != ref and re.fullmatch(rf"[0-9a-f]+/[0-9a-f]{{{KEY_CHARACTERS}}}", name) is not None
 
 
 def subject_of(ref: str) -> str:

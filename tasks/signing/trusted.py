@@ -82,6 +82,9 @@ def _read(file: Path) -> TrustedKey:
     if b"BEGIN PUBLIC KEY" in content:
         what = "is a public key, which has neither an owner nor an end: a certificate is needed"
         raise SigningError(what, where=str(file), fix=_FIX)
+    if content.count(b"BEGIN CERTIFICATE-----") > 1:
+        what = "has several certificates, of which only the first would count"
+        raise SigningError(what, where=str(file), fix="Put each that should count into a file of its own")
     try:
         certificate = load_pem_x509_certificate(content)
         key = certificate.public_key()

@@ -160,6 +160,11 @@ def outputs_in_cache(revision: str) -> dict[str, list[StoredFile] | None]:
     return with_repo(find_files, "dvc get")
 
 
+def path_in_cache(digest: str) -> Path:
+    """The path of an object in the local cache, which may lack it."""
+    return with_repo(lambda repo: Path(repo.cache.local.oid_to_path(digest)), "dvc get")
+
+
 def fetch_from(revision: str, path: Path, target: Path) -> None:
     """Copies an output of a commit, tag or ref to `target`, which must not exist; hard links where possible."""
     files = stored_files(revision, path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tasks.reproduce.differences.numbers import json_difference
+from tasks.reproduce.differences.numbers import OF_ONE_RUN, json_difference
 from tasks.reproduce.differences.tables import table_difference
 from tasks.reproduce.differences.tensors import tensor_difference
-from tasks.reproduce.outputs import compare_files
+from tasks.reproduce.outputs import compare_files, compare_output
 from tasks.reproduce.result import EnvironmentFacts, OutputResult, Reproduction, StageResult
+from tasks.vcs import dvc_outputs
 
 
 def table(path: Path, rows: list[dict[str, Any]], **options: Any) -> Path:
@@ -41,11 +44,13 @@ def test_rows_are_counted_as_added_removed_and_changed_with_their_columns(tmp_pa
     assert text == "1 added, 1 removed, 1 changed of 3 rows (33.3% changed: answer in 1)"
 
 
-def test_equal_rows_in_other_bytes_or_another_order_are_equal(tmp_path: Path) -> None:
+def test_equal_rows_in_other_bytes_are_equal_and_in_another_order_they_differ(tmp_path: Path) -> None:
     rows = answers(("r1", "yes"), ("r2", "好"))
     before = {"a": table(tmp_path / "1", rows)}
-    after = {"a": table(tmp_path / "2", rows[::-1], compression="none")}
+    after = {"a": table(tmp_path / "2", rows, compression="none")}
     assert table_difference(before, after)[:2] == (True, "the same rows in other bytes")
+    turned = {"a": table(tmp_path / "3", rows[::-1])}
+    assert table_difference(before, turned)[:2] == (False, "the same 2 rows in another order")
 
 
 def test_rows_without_ids_and_repeated_ids_are_compared_by_content(tmp_path: Path) -> None:
@@ -77,6 +82,22 @@ def test_weights_are_compared_tensor_by_tensor_in_any_shard(tmp_path: Path) -> N
     assert tensor_difference(before, same)[0]
 
 
+def test_tensors_of_one_name_in_two_files_are_compared_file_by_file(tmp_path: Path) -> None:
+    a = torch.ones(2)
+    before = {"a": weights(tmp_path / "1", x=a), "b": weights(tmp_path / "2", x=a)}
+    after = {"a": weights(tmp_path / "3", x=a * 2), "b": weights(tmp_path / "4", x=a)}
+    assert tensor_difference(before, after)[:2] == (
+        False,
+        "1 of 2 tensors differ; largest |Δ| 1, relative norm of Δ 0.707",
+    )
+
+
+def test_not_a_number_at_the_same_place_is_no_difference(tmp_path: Path) -> None:
+    a = torch.tensor([1.0, float("nan")])
+    save_file({"x": a}, tmp_path / "1", metadata={"made": "再"})
+    assert tensor_difference({"a": tmp_path / "1"}, {"a": weights(tmp_path / "2", x=a)})[0]
+
+
 def test_other_shapes_names_and_values_that_are_no_numbers_are_reported(tmp_path: Path) -> None:
     before = {"m": weights(tmp_path / "1", a=torch.zeros(2), b=torch.zeros(2), c=torch.zeros(1))}
     after = {"m": weights(tmp_path / "2", a=torch.zeros(3), c=torch.tensor([float("nan")]), d=torch.zeros(1))}
@@ -89,11 +110,23 @@ def test_other_shapes_names_and_values_that_are_no_numbers_are_reported(tmp_path
 def test_numbers_of_a_report_are_compared_without_those_of_one_run() -> None:
     before = {"models": {"c": {"score": 0.5, "latency": {"answer_s": 1.0}}}, "list": [1, {"x": "a"}]}
     after = {"models": {"c": {"score": 0.75, "latency": {"answer_s": 2.0}}}, "list": [1, {"x": "b"}]}
-    is_same, text, numbers = json_difference(before, after, ["models.*.latency.*"])
+    of_one_run = OF_ONE_RUN["data/reports/metrics.json"]
+    is_same, text, numbers = json_difference(before, after, of_one_run)
     assert (is_same, text) == (False, "2 values: models.c.score +0.25, list.1.x a → b")
     assert numbers["ignored"] == ["models.c.latency.answer_s"]
     timed = {**before, "models": {"c": {"score": 0.5, "latency": {"answer_s": 3.0}}}}
-    assert json_difference(before, timed, ["models.*.latency.*"])[:2] == (True, "equal apart from models.c.latency")
+    assert json_difference(before, timed, of_one_run)[:2] == (True, "equal apart from models.c.latency")
+
+
+def test_the_scores_of_a_source_named_cost_or_latency_are_compared() -> None:
+    for name in ("cost", "latency"):
+        before, after = ({"models": {"candidate": {"sources": {name: {"accuracy": value}}}}} for value in (0.5, 0.9))
+        assert not json_difference(before, after, OF_ONE_RUN["data/reports/metrics.json"])[0]
+
+
+def test_a_name_with_a_dot_is_not_that_of_a_nested_value() -> None:
+    before, after = ({"v1.2": value, "v1": {"2": 7}} for value in (1, 3))
+    assert json_difference(before, after)[:2] == (False, '1 value: "v1.2" +2')
 
 
 def test_times_in_the_metrics_do_not_make_them_differ(tmp_path: Path) -> None:
@@ -127,12 +160,39 @@ def test_every_kind_of_file_of_an_output_is_compared(tmp_path: Path) -> None:
         assert part in result.detail
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    good = table(tmp_path / "1.parquet", answers(("r1", "a")))
-    (tmp_path / "2.parquet").write_bytes(b"torn")
-    result = compare_files("data/curated", {"p.parquet": good}, {"p.parquet": tmp_path / "2.parquet"})
+@pytest.mark.parametrize("suffix", [".parquet", ".safetensors", ".npy", ".json"])
+@pytest.mark.parametrize("content", [b"torn", b""])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, suffix: str, content: bytes) -> None:
+    good, torn = tmp_path / f"1{suffix}", tmp_path / f"2{suffix}"
+    table(tmp_path / "1.parquet", answers(("r1", "a")))
+    weights(tmp_path / "1.safetensors", a=torch.zeros(1))
+    np.save(tmp_path / "1.npy", np.zeros(1))
+    (tmp_path / "1.json").write_text("1")
+    torn.write_bytes(content)
+    result = compare_files("data/x", {f"p{suffix}": good}, {f"p{suffix}": torn})
     assert result.state == "differs"
     assert "cannot be compared" in result.detail
+    assert "YAML" not in result.detail
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "listing"])
+def test_an_output_is_not_compared_with_a_cache_that_lost_the_recorded_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    new = tmp_path / "out" if kind == "file" else tmp_path / "out" / "a"
+    new.parent.mkdir(exist_ok=True)
+    new.write_text("new")
+    (tmp_path / "cached").write_text("new")
+    md5 = hashlib.md5(b"new" if kind == "listing" else b"recorded").hexdigest()
+    listing = b"another" if kind == "listing" else b"listing"
+    (tmp_path / "listing").write_bytes(listing)
+    stored = dvc_outputs.StoredFile("" if kind == "file" else "a", md5, tmp_path / "cached")
+    monkeypatch.setattr(dvc_outputs, "stored_files", lambda *_: [stored])
+    monkeypatch.setattr(dvc_outputs, "path_in_cache", lambda _: tmp_path / "listing")
+    recorded = md5 if kind == "file" else hashlib.md5(b"listing").hexdigest() + ".dir"
+    result = compare_output("commit", "out", recorded, "1" * 32, tmp_path)
+    assert result.state == "differs"
+    assert "has not the recorded bytes" in result.detail
 
 
 def reproduction(*stages: StageResult, outcome: str = "passed") -> Reproduction:
@@ -161,3 +221,14 @@ def test_the_conclusion_names_the_first_stage_that_differs() -> None:
     )
     assert other.as_dict()["first_difference"] == "finetune"
     assert "; the verdict is the same (passed)" in reproduction(*stages).conclusion
+
+
+def test_a_difference_that_is_no_number_is_valid_json() -> None:
+    output = OutputResult(
+        "data/model", "differs", "why", {"largest_difference": float("inf"), "changed": {"a": (float("nan"), 1)}}
+    )
+    whole = reproduction(replace(stage("finetune"), outputs=(output,)))
+    numbers = json.loads(json.dumps(whole.as_dict(), allow_nan=False, default=str))["stages"][0]["outputs"][0][
+        "numbers"
+    ]
+    assert numbers == {"largest_difference": "inf", "changed": {"a": ["nan", 1]}}

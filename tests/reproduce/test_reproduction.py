@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from support import toyworld
 from support.project import REPOSITORY, own_code
@@ -178,6 +180,17 @@ def test_the_command_prints_the_conclusion_or_json_and_exits_by_it(
     assert (code, json.loads(out)["identical"], json.loads(out)["first_difference"]) == (1, False, "finetune")
 
 
+@pytest.mark.parametrize("kind", ["file", "full folder", "below a file"])
+def test_a_folder_to_keep_that_cannot_be_used_is_one_line_and_stays_as_it_is(tmp_path: Path, kind: str) -> None:
+    mine = tmp_path / "我的" if kind != "full folder" else tmp_path / "我的" / "file"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    keep = mine / "new" if kind == "below a file" else tmp_path / "我的"
+    with pytest.raises(AuditError, match=r"Name another: --keep FOLDER"), stage._folder(keep):
+        raise AssertionError("it was used")
+    assert mine.read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_a_version_is_made_again_whole_and_lost_files_are_restored(world: Path, tmp_path: Path) -> None:
     set_params(seed=3)  # the present parameters are no part of version 2
@@ -234,7 +247,10 @@ def test_a_stage_that_fails_is_one_line_with_its_reason(world: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_stage_and_removes_the_clone(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_ctrl_c_or_the_end_of_the_terminal_ends_the_stage_and_removes_the_clone(
+    world: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     change_toy(
         "def evaluate():\n", "def evaluate():\n    __import__('time').sleep(0 if Path('inbox').is_dir() else 600)\n", 3
     )
@@ -247,7 +263,14 @@ def test_ctrl_c_ends_the_stage_and_removes_the_clone(world: Path, tmp_path: Path
     while time.monotonic() < until and not (log.is_file() and "--- evaluate" in log.read_text()):
         time.sleep(0.1)
     time.sleep(2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.count(b"stopped")) == (1, 1), err
     assert list((tmp_path / "temporary").iterdir()) == []
+    assert not [each.pid for each in psutil.process_iter() if _is_in(each, tmp_path)]
+
+
+def _is_in(process: psutil.Process, folder: Path) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return str(folder) in process.cwd() and "evaluate" in process.cmdline()
+    return False

@@ -7,17 +7,20 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tasks.errors import AuditError, DiskError
 from tasks.reproduce import disk_space
 from tasks.reproduce.circumstances import machine_differences, unrecorded
-from tasks.reproduce.clone import levels_above
+from tasks.reproduce.clone import _remove, levels_above
 from tasks.reproduce.environment import build_environment, cause_of, environments_folder, find_python, find_uv
 from tasks.reproduce.requirements import Requirements, package_differences, project_name, requirements_of
 from tasks.reproduce.run_stages import last_line, stage_environment
 from tasks.reproduce.stage_order import in_order
+from tasks.reproduce.version import _require_outputs_inside
 
 LOCK = "# pinned\ntorch==2.13.0\nruamel.yaml==0.19.1 ; python_version < '4'\nnumpy==2.4.0  # for arrays\n"
 
@@ -66,6 +69,16 @@ def test_a_version_without_recorded_packages_or_without_a_lock_has_the_other() -
     assert requirements_of(None, {}, "strop") is None
 
 
+def test_a_lock_with_hashes_gives_whole_lines() -> None:
+    lock = "torch==2.13.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n    # via x\nnumpy==2.4.0 \\\r\n    --hash=sha256:cc\n"
+    requirements = requirements_of(lock, {"torch": "2.13.0+cpu", "numpy": "2.4.0"}, "strop")
+    assert requirements is not None
+    assert requirements.lines == (
+        "numpy==2.4.0 --hash=sha256:cc",
+        "torch==2.13.0 --hash=sha256:aa --hash=sha256:bb",
+    )
+
+
 def test_other_packages_are_named_with_both_versions() -> None:
     recorded, now = (
         {"a": "1", "b_c": "2", "gone": "3", "strop": "0"},
@@ -93,11 +106,14 @@ def test_stages_have_the_versions_python_and_threads_and_no_code_of_this_process
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/mine")
     monkeypatch.setenv("DVC_CACHE_DIR", "/shared")
+    kept_back = {"PYTHONSAFEPATH", "STROP_SIGNING_KEY", "STROP_SIGNING_PASSPHRASE"}
+    for name in kept_back:
+        monkeypatch.setenv(name, "1")
     variables = stage_environment(Path("/env/bin/python"), {"threads": 2}, tmp_path, is_own=False)
     assert variables["PATH"].startswith("/env/bin:")
     assert variables["OMP_NUM_THREADS"] == "2"
     assert variables["DVC_SITE_CACHE_DIR"].startswith(str(tmp_path))
-    assert not {"PYTHONPATH", "DVC_CACHE_DIR"} & variables.keys()
+    assert not {"PYTHONPATH", "DVC_CACHE_DIR", *kept_back} & variables.keys()
     assert stage_environment(Path(sys.executable), {}, tmp_path, is_own=True)["PYTHONPATH"] == "/mine"
 
 
@@ -114,6 +130,29 @@ def test_the_reason_of_a_failed_stage_is_its_own_last_line(tmp_path: Path) -> No
 def test_a_base_above_the_project_is_linked_within_the_folder_of_the_clone() -> None:
     assert levels_above("../../models/base") == ["around", "around"]
     assert levels_above("models/base") == levels_above("/models/base") == []
+
+
+@pytest.mark.parametrize("path", ["/elsewhere/exports", "../exports", "data/../../exports"])
+def test_an_output_outside_of_the_project_is_refused(path: str) -> None:
+    version: Any = SimpleNamespace(name="tiny v1", lock={"导出": {"outs": [{"path": path}]}})
+    with pytest.raises(AuditError, match=r"tiny v1: stage `导出` writes .*exports, outside of the project"):
+        _require_outputs_inside(version)
+    version.lock = {"curate": {"outs": [{"path": "data/curated"}]}}
+    _require_outputs_inside(version)
+
+
+def test_nothing_outside_of_the_clone_is_removed(tmp_path: Path) -> None:
+    clone, users = tmp_path / "clone", tmp_path / "users files"
+    (clone / "data").mkdir(parents=True)
+    (users / "raw").mkdir(parents=True)
+    (clone / "link").symlink_to(users)
+    (clone / "data" / "raw").symlink_to(users / "raw")
+    for path in (users / "raw", Path("../users files/raw"), Path("link/raw")):
+        with pytest.raises(AuditError, match="is outside of the clone"):
+            _remove(clone, path)
+    _remove(clone, Path("data/raw"))
+    assert not (clone / "data" / "raw").is_symlink()
+    assert (users / "raw").is_dir()
 
 
 def test_a_full_disk_is_reported_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +207,23 @@ def test_an_environment_is_built_offline_once_and_again_if_requested(wheels: Pat
     with pytest.raises(AuditError, match="toypackage"):
         build_environment(requirements, platform.python_version(), fresh=True)
     assert not first.python.exists(), "a half-built environment is removed"
+
+
+@pytest.mark.parametrize("damage", ["torn record", "no record", "no Python"])
+def test_an_environment_that_is_not_whole_is_built_again(wheels: Path, damage: str) -> None:
+    requirements = Requirements(("toypackage==1.2",), True)
+    first = build_environment(requirements, platform.python_version())
+    record = first.python.parent.parent / "strop-ready.json"
+    if damage == "torn record":
+        record.write_text("")
+    elif damage == "no record":
+        record.unlink()
+    else:
+        first.python.unlink()
+        first.python.symlink_to("/nowhere/python")
+    again = build_environment(requirements, platform.python_version())
+    assert (again.is_cached, again.packages) == (False, {"toypackage": "1.2"})
+    assert again.python.exists()
 
 
 def test_a_package_that_cannot_be_installed_is_one_line_with_two_ways_out(wheels: Path) -> None:

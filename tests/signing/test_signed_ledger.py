@@ -50,6 +50,7 @@ from tasks.model_store.ledger_remote import follow_remote
 from tasks.model_store.serving import Serving, _with_signatures
 from tasks.model_store.signatures import require_servable, require_signed, sign_version
 from tasks.promote import stage
+from tasks.register import rebuild
 from tasks.signing.bundle import BundleInvalid, verified_digests
 from tasks.signing.check import check_subject
 from tasks.signing.refs import Signature, has_signatures, read_signatures, store_signature
@@ -166,6 +167,11 @@ def public_key_alone(key: Path) -> None:
     Path("keys/bob.pem").write_text("-----BEGIN PUBLIC KEY-----\n")
 
 
+def two_certificates_in_a_file(key: Path) -> None:
+    file = Path("keys/王ada.pem")
+    file.write_bytes(file.read_bytes() * 2)
+
+
 def private_key_in_the_folder(key: Path) -> None:
     Path("keys/bob.pem").write_bytes(key.read_bytes())
 
@@ -184,6 +190,7 @@ def of_another_kind(key: Path) -> None:
         (without_certificate, "no certificate in .* has this key"),
         (damaged_certificate, "is no certificate"),
         (another_certificate, "no certificate in .* has this key"),
+        (two_certificates_in_a_file, "has several certificates"),
         (public_key_alone, "is a public key, which has neither an owner nor an end"),
         (private_key_in_the_folder, "is a private key, in the folder of the trusted certificates"),
     ],
@@ -376,7 +383,8 @@ def test_a_changed_signature_is_found_whether_required_or_not(
     change()
     found = results(config)
     assert [result.state for result in found][1] == "invalid"
-    assert f"git update-ref -d {found[1].problem.split('git update-ref -d ')[1].split(';')[0]}" in found[1].problem
+    assert "Sign it again: strop sign 1; if the signature is not of your key" in found[1].problem
+    assert found[1].problem.split("git update-ref -d ")[1] in signature_refs()
     link = audit_link(config)
     assert link.state == "differs"
     assert "has an invalid signature" in link.detail
@@ -463,6 +471,25 @@ def test_a_fast_clock_of_another_machine_does_not_invalidate_later_signatures(ke
     assert states(config, 2) == ["valid"] * 2
 
 
+def test_a_signature_that_could_not_count_since_a_clock_was_fast_is_not_made(key: Path) -> None:
+    config = settings(key)
+    judge(config, 1)
+    ahead = datetime.now(UTC) + timedelta(days=800)
+    decide(settings(), "promoted", 1, when=ahead.isoformat(timespec="seconds"))
+    before = git.refs_below("refs/strop")
+    with pytest.raises(
+        SigningError, match=f"the ledger has an entry of {ahead:%Y-%m-%d}, by a clock that was fast"
+    ) as raised:
+        judge(config, 2)
+    assert "\n" not in str(raised.value)
+    assert git.refs_below("refs/strop") == before
+    private: Any = load_pem_private_key(key.read_bytes(), None)
+    certify("王ada", private, Path("keys/longer.pem"), (-1, 900))
+    user("tag", "-d", "tiny@v2")
+    judge(config, 2)
+    assert states(config, 2) == ["valid", "valid"]
+
+
 def test_a_removed_signature_is_reported_and_a_difference_where_the_audit_requires_it(key: Path) -> None:
     config = settings(key)
     judge(config, 1)
@@ -473,7 +500,7 @@ def test_a_removed_signature_is_reported_and_a_difference_where_the_audit_requir
     assert "2 of 3 signed by 王ada; not signed: the entry `promoted v1`" in link.detail
     required = audit_link(settings(key, "audit"))
     assert required.state == "differs"
-    assert "is not signed. Sign it: strop sign 1" in required.detail
+    assert "is not signed. If it should count (strop history): strop sign 1" in required.detail
     sign_version(config, 1)
     assert audit_link(settings(key, "audit")).state == "ok"
 
@@ -524,6 +551,44 @@ def test_an_unsigned_promotion_is_not_served(key: Path) -> None:
     sign_version(config, 1)
     require_servable(config, 1)
     assert _with_signatures(config, serving).unsigned is None
+
+
+def test_status_says_that_the_champion_is_unsigned_also_where_the_alias_did_not_follow() -> None:
+    assert Serving([], RegistryState(alias=7), "v2 is not signed").problem == "v2 is not signed"
+
+
+@pytest.mark.parametrize("require", ["promotion", "serving"])
+def test_the_alias_does_not_follow_a_champion_that_nobody_signed(
+    key: Path, monkeypatch: pytest.MonkeyPatch, require: str
+) -> None:
+    aliases: dict[str, int] = {}
+    versions = [SimpleNamespace(version=number, tags={}, run_id="") for number in (1, 2)]
+    of_mlflow = SimpleNamespace(
+        model="tiny",
+        versions=lambda: versions,
+        alias=aliases.get,
+        set_alias=aliases.__setitem__,
+        remove_alias=aliases.pop,
+        set_version_tags=lambda *_: None,
+    )
+    monkeypatch.setattr(stage, "open_registry", lambda config: of_mlflow)
+    for name in ("mirror_verdicts", "record_approvals"):
+        monkeypatch.setattr(stage, name, lambda *_: None)
+    config: Any = settings(key, require)
+    judge(config, 1)
+    judge(config, 2)
+    decide(config, "promoted", 1)
+    assert (stage.reconcile(config), aliases) == (1, {"champion": 1})
+    decide(settings(), "promoted", 2)  # by whoever can push to the remote
+    with pytest.raises(SigningError, match="tiny v2: must not get the alias `champion`: the entry `promoted v2`"):
+        stage.reconcile(config)
+    with pytest.raises(SigningError, match="must not get the alias"):
+        rebuild._set_aliases(config, of_mlflow)  # type: ignore[arg-type]
+    assert aliases == {"champion": 1}
+    assert stage.reconcile(settings(key)) == 2
+    aliases["champion"] = 1
+    sign_version(config, 2)
+    assert (stage.reconcile(config), aliases) == (2, {"champion": 2})
 
 
 def ledger_serving() -> Any:
@@ -587,6 +652,55 @@ def test_signatures_travel_with_their_entry_and_those_made_afterwards_as_well(ma
     with chdir(machines[1]):
         follow_remote("tiny", "origin")
         assert states(config) == ["valid", "valid", "valid"]
+
+
+def test_junk_that_extends_a_signature_at_the_remote_is_replaced_everywhere_by_signing_again(
+    machines: tuple[Path, Path],
+) -> None:
+    config = shared(machines)
+    with chdir(machines[0]):
+        judge(config, 1)
+        ref = entry_ref(0)
+    with chdir(machines[1]):
+        follow_remote("tiny", "origin")
+        write(ref, {"model.sig": b"{}"})
+        user("push", "-q", "origin", ref)
+    with chdir(machines[0]):
+        follow_remote("tiny", "origin")
+        assert states(config) == ["valid", "invalid"]
+        user("update-ref", "-d", ref)
+        sign_version(config, 1)
+    with chdir(machines[1]):
+        follow_remote("tiny", "origin")
+        assert states(config) == ["valid", "valid"]
+
+
+def test_what_is_no_commit_in_the_place_of_a_signature_at_the_remote_is_reported(machines: tuple[Path, Path]) -> None:
+    config = shared(machines)
+    with chdir(machines[0]):
+        judge(config, 1)
+        ref = entry_ref(0)
+        blob = user("rev-parse", f"{ref}:model.sig").strip()
+        user("--git-dir", str(machines[0].parent / "shared.git"), "update-ref", ref, blob)
+        with pytest.raises(SigningError, match=f"Remove it there, then repeat: git push origin --delete {ref}"):
+            sign_version(config, 1)
+        assert states(config) == ["valid", "valid"]
+        user("push", "-q", "origin", "--delete", ref)
+        assert sign_version(config, 1) == []
+    with chdir(machines[1]):
+        follow_remote("tiny", "origin")
+        assert states(config) == ["valid", "valid"]
+
+
+def test_other_refs_among_the_signatures_of_the_remote_do_not_stop_a_clone(machines: tuple[Path, Path]) -> None:
+    config = shared(machines)
+    with chdir(machines[0]):
+        judge(config, 1)
+        ref = entry_ref(0)
+        user("push", "-q", "origin", "--delete", ref)
+        user("push", "-q", "origin", f"HEAD:{ref}/more", "HEAD:refs/strop/signatures/tiny/对")
+        assert not follow_remote("tiny", "origin")
+        assert states(config) == ["valid", "valid"]
 
 
 def test_an_entry_that_loses_leaves_no_signature(machines: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

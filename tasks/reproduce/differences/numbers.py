@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatch
 from typing import Any
 
 from tasks import paths
 from tasks.runtime.plurals import count_of
 
-OF_ONE_RUN: Mapping[str, tuple[str, ...]] = {
-    paths.METRICS.as_posix(): ("models.*.latency.*", "models.*.cost.*"),
+OF_ONE_RUN: Mapping[str, re.Pattern[str]] = {
+    paths.METRICS.as_posix(): re.compile(r"models\.[^.]+\.(latency|cost)\..+"),
 }
-"""Report → its values that are facts about one run: measured times, and what they cost."""
+"""Report → its values that are facts about one run: measured times, and what they cost. The scores of a source or task that a user
+named `cost` are none: they are deeper."""
 SHOWN = 5
 
 
-def json_difference(recorded: Any, new: Any, ignored: Iterable[str] = ()) -> tuple[bool, str, dict[str, Any]]:
+def json_difference(
+    recorded: Any, new: Any, ignored: re.Pattern[str] | None = None
+) -> tuple[bool, str, dict[str, Any]]:
     """Compares two JSON values.
 
     Args:
-        ignored: patterns of paths, such as `models.*.latency.*`, that may differ.
+        ignored: the paths that may differ.
 
     Returns:
         Whether they are the same but for the ignored ones, the difference as text, and as numbers.
     """
     before, after = flatten(recorded), flatten(new)
     names = [name for name in sorted({*before, *after}) if before.get(name, ...) != after.get(name, ...)]
-    of_one_run = [name for name in names if any(fnmatch(name, pattern) for pattern in ignored)]
+    of_one_run = [name for name in names if ignored and ignored.fullmatch(name)]
     changed = {name: (before.get(name), after.get(name)) for name in names if name not in of_one_run}
     deltas = {name: delta for name, pair in changed.items() if (delta := _delta(*pair)) is not None}
     numbers = {"changed": {name: list(pair) for name, pair in changed.items()}, "ignored": of_one_run}
@@ -53,7 +56,8 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
         return {name: value}
     flat: dict[str, Any] = {}
     for key, entry in items:
-        flat |= flatten(entry, f"{name}.{key}" if name else str(key))
+        part = f'"{key}"' if "." in str(key) else str(key)  # another name than that of a nested value
+        flat |= flatten(entry, f"{name}.{part}" if name else part)
     return flat or {name: value}
 
 

@@ -27,7 +27,7 @@ def table_difference(recorded: Mapping[str, Path], new: Mapping[str, Path]) -> t
     Returns:
         Whether the rows are the same, the difference as text, and as numbers.
     """
-    before, after = _digests(recorded), _digests(new)
+    (before, order), (after, new_order) = _digests(recorded), _digests(new)
     removed, added = before.keys() - after.keys(), after.keys() - before.keys()
     changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
     numbers: dict[str, Any] = {
@@ -36,6 +36,8 @@ def table_difference(recorded: Mapping[str, Path], new: Mapping[str, Path]) -> t
         "removed": sum(before[key][0] for key in removed),
         "changed": len(changed),
     }
+    if not (added or removed or changed) and order != new_order:  # a training reads them in their order
+        return False, f"the same {count_of(numbers['rows'], 'row')} in another order", {**numbers, "order": "differs"}
     if not (added or removed or changed):
         return True, "the same rows in other bytes", numbers
     if changed and len(changed) <= COMPARED_BY_COLUMN:
@@ -54,13 +56,16 @@ def _text(numbers: dict[str, Any]) -> str:
     return text
 
 
-def _digests(files: Mapping[str, Path]) -> dict[Key, tuple[int, int]]:
-    """Key → number of rows, and the sum of their digests: rows with one id may be in any order."""
+def _digests(files: Mapping[str, Path]) -> tuple[dict[Key, tuple[int, int]], bytes]:
+    """Key → number of rows, and the sum of their digests; and a digest of all rows in their order."""
     digests: dict[Key, tuple[int, int]] = {}
+    order = hashlib.blake2b()
     for key, row in _rows(files):
         count, total = digests.get(key, (0, 0))
-        digests[key] = count + 1, total + _digest(row)
-    return digests
+        digest = _digest(row)
+        digests[key] = count + 1, total + digest
+        order.update(digest.to_bytes(16))
+    return digests, order.digest()
 
 
 def _rows(files: Mapping[str, Path]) -> Iterator[tuple[Key, dict[str, Any]]]:

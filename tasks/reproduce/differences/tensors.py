@@ -14,6 +14,10 @@ PORTION = 1 << 22
 """Values that are compared at once, in double precision: 32 MB a tensor."""
 
 
+Place = tuple[Path, str]
+"""A file, and the name of a tensor in it."""
+
+
 @dataclass(frozen=True)
 class _Sums:
     largest: float
@@ -29,11 +33,12 @@ def tensor_difference(recorded: Mapping[str, Path], new: Mapping[str, Path]) -> 
         Whether they are the same, the difference as text, and as numbers: the largest |Δ|, and the norm of Δ divided by that of
         the recorded weights.
     """
-    before, after = _places(recorded), _places(new)
+    is_by_file = _repeats_a_name(recorded) or _repeats_a_name(new)
+    before, after = _places(recorded, is_by_file), _places(new, is_by_file)
     common = sorted(before.keys() & after.keys())
     reshaped, differing, largest, squares, norms = [], 0, 0.0, 0.0, 0.0
     for name in common:
-        sums = _compare(name, before[name], after[name])
+        sums = _compare(before[name], after[name])
         if sums is None:
             reshaped.append(name)
             continue
@@ -69,31 +74,42 @@ def _text(numbers: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _places(files: Mapping[str, Path]) -> dict[str, Path]:
-    """Name of a tensor → its file."""
+def _repeats_a_name(files: Mapping[str, Path]) -> bool:
+    """Whether several files have a tensor of one name, as two adapters have."""
+    names = [name for path in files.values() for name in _names(path)]
+    return len(names) > len(set(names))
+
+
+def _places(files: Mapping[str, Path], is_by_file: bool) -> dict[str, Place]:
+    """Name of a tensor, with that of its file if required → its place."""
+    return {
+        f"{file}: {name}" if is_by_file else name: (path, name)
+        for file, path in sorted(files.items())
+        for name in _names(path)
+    }
+
+
+def _names(path: Path) -> list[str]:
     from safetensors import safe_open
 
-    places = {}
-    for path in files.values():
-        with safe_open(path, framework="pt") as file:
-            places.update(dict.fromkeys(file.keys(), path))
-    return places
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
 
 
-def _compare(name: str, before: Path, after: Path) -> _Sums | None:
+def _compare(before: Place, after: Place) -> _Sums | None:
     """The sums of a tensor; None if its shape or type is another one."""
     import torch
     from safetensors import safe_open
 
-    with safe_open(before, framework="pt") as first, safe_open(after, framework="pt") as second:
-        old, new = first.get_tensor(name), second.get_tensor(name)
+    with safe_open(before[0], framework="pt") as first, safe_open(after[0], framework="pt") as second:
+        old, new = first.get_tensor(before[1]), second.get_tensor(after[1])
     if old.shape != new.shape or old.dtype != new.dtype:
         return None
     largest, squares, norms = 0.0, 0.0, 0.0
     for a, b in zip(old.flatten().split(PORTION), new.flatten().split(PORTION), strict=True):
         wide = a.to(torch.float64)
         norms += float((wide * wide).sum())
-        if torch.equal(a, b):
+        if torch.equal(a.view(torch.uint8), b.view(torch.uint8)):  # the bits: NaN is not equal to itself
             continue
         delta = b.to(torch.float64) - wide
         largest = max(largest, float(delta.abs().nan_to_num(nan=math.inf).max()))

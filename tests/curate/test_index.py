@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.curate.dedup import index as index_module
-from tasks.curate.dedup.index import MOST_ROWS, Index, entries_of, hashes_of, rows_of
+from tasks.curate.dedup.index import MOST_ROWS, Index, entries_of, hashes_of, rows_of, sorted_once, with_common_hash
 
 BATCHES = st.lists(st.lists(st.integers(0, 12), max_size=12), min_size=1, max_size=12)
 
@@ -58,3 +58,14 @@ def test_the_last_hash_there_can_be_is_found_too() -> None:
     highest = np.array([(1 << 36) - 1], np.uint64)
     index.add(highest.astype(np.uint32), lambda at: entries_of(highest[at], at + 5))
     assert [ends.tolist() for ends in index.ends(highest)] == [[5], [5]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=20))
+def test_entries_with_a_common_hash_are_those_of_hashes_that_several_rows_hold(pairs: list[tuple[int, int]]) -> None:
+    rows: dict[int, set[int]] = {}
+    for number, row in pairs:
+        rows.setdefault(number, set()).add(row)
+    numbers, holders = (np.array([pair[place] for pair in pairs], np.int64) for place in (0, 1))
+    kept = with_common_hash(sorted_once(entries_of(numbers.astype(np.uint64), holders)))
+    expected = sorted((number, row) for number, group in rows.items() if len(group) > 1 for row in group)
+    assert list(zip(hashes_of(kept).tolist(), rows_of(kept).tolist(), strict=True)) == expected

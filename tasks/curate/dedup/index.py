@@ -48,9 +48,17 @@ def hashes_of(entries: Entries) -> Hashes:
 
 
 def sorted_once(entries: Entries) -> Entries:
-    """The distinct entries in order."""
-    entries = np.sort(entries)  # np.unique hashes first, and takes ten times as long
+    """The distinct entries in order. Sorts the array itself: a copy of tens of millions of entries would take hundreds of MB."""
+    entries.sort()  # np.unique hashes first, and takes ten times as long
     return entries[is_first(entries)]
+
+
+def with_common_hash(entries: Entries) -> Entries:
+    """The sorted entries without those whose hash no other entry has."""
+    starts = is_first(entries >> _SHIFT)
+    is_alone = starts.copy()
+    is_alone[:-1] &= starts[1:]
+    return entries[~is_alone]
 
 
 def is_first(values: npt.NDArray[np.generic]) -> Marks:
@@ -163,8 +171,8 @@ class Index:
         """Sorted runs, each with the start and end of every hash in it."""
         if not len(hashes):
             return
-        low, high = hashes << _SHIFT, hashes << _SHIFT | _ROW
         for run in self._runs_for(hashes):
+            low, high = hashes << _SHIFT, hashes << _SHIFT | _ROW
             yield run, np.searchsorted(run, low), np.searchsorted(run, high, side="right")
 
     def _runs_for(self, hashes: Hashes) -> Iterator[Entries]:

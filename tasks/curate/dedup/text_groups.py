@@ -22,6 +22,7 @@ from tasks.curate.dedup.index import (
     is_in_sorted,
     rows_of,
     sorted_once,
+    with_common_hash,
 )
 from tasks.curate.dedup.known import PROTECTED, TRAIN, RowTable
 from tasks.curate.dedup.sketch_file import Signatures
@@ -169,9 +170,9 @@ def _fixed_parts(entries: Entries, total: int, most: int) -> FixedParts:
 def _shared_fingerprints(
     table: RowTable, signatures: Signatures, most: int, total: int
 ) -> tuple[Entries, Indices, Entries]:
-    """The fingerprints of new rows with all rows that hold them (each pair once); the new rows whose fingerprints are skipped
-    because more than `most` earlier rows hold them, too many to read for each batch; and the entries of these skipped
-    fingerprints, unless there are very many rows."""
+    """The fingerprints that several rows hold, one of them new, with all of these rows (each pair once); the new rows whose
+    fingerprints are skipped because more than `most` earlier rows hold them, too many to read for each batch; and the entries of
+    these skipped fingerprints, unless there are very many rows."""
     owners = np.repeat(np.arange(table.first_new, len(table)), np.diff(signatures.offsets()))
     has_split = table.has_split(owners)
     new = sorted_once(entries_of(signatures.fingerprints[has_split], owners[has_split]))
@@ -181,4 +182,7 @@ def _shared_fingerprints(
     left_out = new[:0]
     if len(common) and total <= MOST_COUNTED:
         left_out = np.concatenate([table.by_passage.all_of(common, most=MOST_ROWS)[0], new[is_common]])
-    return sorted_once(np.concatenate([old, new[~is_common]])), rows_of(new[is_common]), left_out
+    rows_of_common = rows_of(new[is_common])
+    entries = np.concatenate([old, new[~is_common]])
+    del old, new, fingerprints  # most fingerprints are of one row
+    return with_common_hash(sorted_once(entries)), rows_of_common, left_out

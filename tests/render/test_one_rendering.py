@@ -109,6 +109,10 @@ def require_equal(material: Material, families: list[str], per_family: int | Non
                 examples = material.renderer.render([subject], lambda _, t=template: t, all_turns=False)  # type: ignore[misc]
                 (example,) = examples
                 assert isinstance(example, Example), (template.id, example)
+                if family in ("dialogue", "tools"):  # every turn is trained
+                    whole = material.renderer.render([subject], lambda _, t=template: t, all_turns=True)[-1]  # type: ignore[misc]
+                    assert isinstance(whole, Example)
+                    assert whole.prompt_ids == example.prompt_ids
                 evaluated = row_of_test(example, material.families, decode)
                 used = prompts.of(family, request_of(subject), template=evaluated["template"])
                 assert used.ids == evaluated["prompt_ids"] == example.prompt_ids, (template.id, subject)

@@ -1,20 +1,20 @@
-"""Local inference with the champion, the challenger, the base, or a version. For `strop generate` and `chat`.
+"""Answers of a loaded model on this machine, in pieces while they are generated. For `strop generate` and `chat`.
 
-The prompt is rendered with the chat template saved with the model's tokenizer, without a task template.
+A free prompt is rendered with the chat template saved with the model's tokenizer, without a task template; the fields of a family
+with the version's own templates (family_answers.py).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.config import PipelineConfig
+from flows.load_model import LoadedModel
 from tasks.errors import RegistryError
-from tasks.model_store.ledger import Entry, champion_of, judgement_of, read_ledger
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,88 +24,6 @@ class Sampling:
     """0: greedy decoding."""
     top_p: float
     seed: int
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    name: str
-    """Such as `champion, version 2`."""
-    model: Any
-    tokenizer: Any
-    labels: tuple[str, ...] | None = None
-    """Its labels, if it is a classifier."""
-    thinks: bool = False
-    """Whether it was trained on answers with thinking."""
-
-
-def choose_version(entries: list[Entry], to: str) -> Entry | None:
-    """The entry of the version given by `to`; None for the base.
-
-    Raises:
-        RegistryError: there is no such version.
-    """
-    if to == "base":
-        return None
-    newest = next((entry for entry in reversed(entries) if entry.kind == "judged"), None)
-    entry = {"champion": champion_of(entries), "challenger": newest}.get(to)
-    if entry is None and to.removeprefix("v").isdecimal():
-        entry = judgement_of(entries, int(to.removeprefix("v")))
-    if entry is None:
-        versions = ", ".join(str(entry.version) for entry in entries if entry.kind == "judged") or "none yet"
-        fix = f"Use champion, challenger, base or a version ({versions})"
-        raise RegistryError("no such model", where=f"--to {to}", fix=fix)
-    return entry
-
-
-def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> LoadedModel:
-    """Loads the model; fetches its weights by its tag if they are not on this disk.
-
-    Args:
-        must_generate: False also accepts a classifier.
-
-    Raises:
-        RegistryError: there is no such version, or it cannot generate text.
-        SigningError: `signing.require` names `serving`, and a signature of the version is missing or invalid.
-    """
-    from tasks.base.convert import base_folder
-    from tasks.base.heads import REWARD
-    from tasks.base.load import labels_of, load_base, load_tokenizer, load_trained
-    from tasks.base.pin import pin_base
-    from tasks.base.precision import best_precision
-    from tasks.dataset.rendered import thinks_by_training
-    from tasks.model_store.signatures import require_servable
-    from tasks.model_store.versions import weights_folder
-    from tasks.runtime.logs.libraries import set_library_level
-    from tasks.runtime.threads import Threads
-
-    set_library_level("transformers")
-    model_name = config.register_.model_name
-    entry = choose_version(read_ledger(model_name), to)
-    if entry is not None:
-        require_servable(config, entry.version)
-    record = pin_base(config.base)
-    precision, threads = best_precision(), Threads("generate", is_quiet=True)
-    if entry is None:
-        if config.finetune.spec.head == "labels":
-            fix = "Use a version: --to NUMBER"
-            raise RegistryError("the base has no classification head yet", where=f"--to {to}", fix=fix)
-        folder = base_folder(record)
-        model = load_base(record, precision)
-        threads.follow(model)
-        return LoadedModel("base", model, load_tokenizer(folder, config.base.chat_template))
-    folder = weights_folder(model_name, entry.version, entry.weights_digest)
-    name = f"{to}, version {entry.version}" if to in ("champion", "challenger") else f"version {entry.version}"
-    labels = labels_of(folder)
-    if labels == REWARD:
-        fix = "Use another version: strop history"
-        raise RegistryError(f"{name} is a reward model: it does not generate text", where=f"--to {to}", fix=fix)
-    if labels is not None and must_generate:
-        what = f"{name} is a classifier ({', '.join(labels)}): it does not generate text"
-        raise RegistryError(what, where=f"--to {to}", fix='Classify a text: strop generate "…"')
-    tokenizer = load_tokenizer(folder, generates=labels is None)
-    model = load_trained(folder, record, precision)
-    threads.follow(model)
-    return LoadedModel(name, model, tokenizer, labels, thinks_by_training(folder))
 
 
 def label_text(loaded: LoadedModel, text: str, max_length_tokens: int) -> dict[str, float]:
@@ -120,8 +38,13 @@ def label_text(loaded: LoadedModel, text: str, max_length_tokens: int) -> dict[s
     return dict(sorted(zip(loaded.labels, probabilities, strict=True), key=lambda pair: -pair[1]))
 
 
-def stream_answer(loaded: LoadedModel, messages: list[Message], sampling: Sampling) -> Iterator[str]:
+def stream_answer(
+    loaded: LoadedModel, messages: list[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()
+) -> Iterator[str]:
     """Yields the answer in pieces while it is generated.
+
+    Args:
+        tools: in OpenAI's form.
 
     Raises:
         RegistryError: the conversation fills the model's context.
@@ -131,7 +54,7 @@ def stream_answer(loaded: LoadedModel, messages: list[Message], sampling: Sampli
 
     from tasks.prompts.chat_prompts import Prompts
 
-    ids = Prompts(loaded.tokenizer, loaded.thinks).of_chat(messages)
+    ids = Prompts(loaded.tokenizer, loaded.thinks).of_chat(messages, tools)
     free_tokens = _tokens_for_answer(loaded, len(ids))
     streamer = TextIteratorStreamer(loaded.tokenizer, skip_prompt=True, skip_special_tokens=True)
     inputs = torch.tensor([ids], device=loaded.model.device)

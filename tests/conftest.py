@@ -68,6 +68,7 @@ OF_PROJECTS = {
 THOROUGH = {
     *("test_agrees_with_great_expectations", "test_benchmarks", "test_bounded_jinja", "test_gate_statistics"),
     *("test_helpers", "test_import_closure", "test_linear", "test_logs", "test_masks", "test_memory", "test_packing"),
+    "test_one_rendering",
     *("test_policy", "test_prompts", "test_quick", "test_scoring_methods", "test_secrets", "test_server_security"),
     "test_typed_markers",
 }

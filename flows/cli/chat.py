@@ -1,19 +1,15 @@
-"""generate and chat: inference on this machine."""
+"""chat: a dialogue with a model on this machine."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, as_text, console, enter_project, print_json
+from flows.cli.common import as_text, console, enter_project
 from tasks.runtime.visible_text import printable
-
-if TYPE_CHECKING:
-    from flows.inference import LoadedModel
-
 
 To = Annotated[str, typer.Option(help="The model: champion, challenger, base, or a version number.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Maximum length of the answer, in tokens.")]
@@ -26,39 +22,11 @@ TopP = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="The seed for sampling.")]
 System = Annotated[str | None, typer.Option(callback=as_text, help="A system message.")]
+Tools = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A JSON list of tools, in OpenAI's form, that the model may call.")
+]
 
 EXIT = {"/exit", "/quit"}
-
-
-def generate(
-    prompt: Annotated[str, typer.Argument(callback=as_text, help="The prompt; - reads it from standard input.")],
-    to: To = "champion",
-    max_tokens: MaxTokens = 256,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    seed: Seed = 17,
-    system: System = None,
-    as_json: Json = False,
-) -> None:
-    """Generate one answer; a classifier prints the label of the text."""
-    config = enter_project()
-    prompt_text = as_text(sys.stdin.read()) if prompt == "-" else prompt
-    if not prompt_text.strip():
-        raise typer.BadParameter("The prompt is empty.")
-    from flows.inference import Sampling, load_model, stream_answer
-
-    loaded = load_model(config, to, must_generate=False)
-    if loaded.labels is not None:
-        _label(loaded, prompt_text, config.render.max_length_tokens, as_json)
-        return
-    messages = [*_system_message(system), {"role": "user", "content": prompt_text}]
-    pieces = stream_answer(loaded, messages, Sampling(max_tokens, temperature, top_p, seed))
-    if as_json:
-        print_json({"model": loaded.name, "prompt": prompt_text, "answer": "".join(pieces).strip()})
-        return
-    for piece in pieces:
-        print(printable(piece), end="", flush=True)
-    print()
 
 
 def chat(
@@ -68,19 +36,22 @@ def chat(
     top_p: TopP = 0.9,
     seed: Seed = 17,
     system: System = None,
+    tools: Tools = None,
 ) -> None:
     """Chat with a model. /new starts a new conversation; /exit or Ctrl-D ends."""
+    known_tools = read_tools(tools)
     config = enter_project()
-    from flows.inference import Sampling, load_model, stream_answer
+    from flows.inference import Sampling, stream_answer
+    from flows.load_model import load_model
 
     screen = console()
     with screen.status("loading …"):
         loaded = load_model(config, to)
     screen.print(f"[bold]{loaded.name}[/]. /new starts a new conversation, /exit ends; Ctrl-C stops an answer.\n")
-    messages = _system_message(system)
+    messages = system_message(system)
     while (prompt_text := _read_prompt()) is not None:
         if prompt_text == "/new":
-            messages = _system_message(system)
+            messages = system_message(system)
             continue
         if not prompt_text:
             continue
@@ -88,27 +59,38 @@ def chat(
         messages.append({"role": "user", "content": prompt_text})
         pieces: list[str] = []
         with contextlib.suppress(KeyboardInterrupt):
-            for piece in stream_answer(loaded, messages, sampling):
+            for piece in stream_answer(loaded, messages, sampling, known_tools):
                 pieces.append(piece)
                 print(printable(piece), end="", flush=True)
         print("\n")
         messages.append({"role": "assistant", "content": "".join(pieces).strip()})
 
 
-def _label(loaded: LoadedModel, text: str, max_length_tokens: int, as_json: bool) -> None:
-    from flows.inference import label_text
-
-    probabilities = label_text(loaded, text, max_length_tokens)
-    label, probability = next(iter(probabilities.items()))
-    if as_json:
-        facts = {"label": label, "probability": probability, "labels": probabilities}
-        print_json({"model": loaded.name, "prompt": text} | facts)
-    else:
-        print(f"{printable(label)}  {probability:.1%}")
-
-
-def _system_message(system: str | None) -> list[dict[str, str]]:
+def system_message(system: str | None) -> list[dict[str, Any]]:
     return [{"role": "system", "content": system}] if system else []
+
+
+def read_tools(path: Path | None) -> list[dict[str, Any]]:
+    """The tools in a file.
+
+    Raises:
+        DataError: it is missing, or holds no JSON list of objects.
+    """
+    import json
+
+    from tasks.errors import DataError
+    from tasks.runtime.files import why_unreadable
+
+    if path is None:
+        return []
+    try:
+        tools = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(why_unreadable(error, path), where=str(path), fix="Fix --tools") from error
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        fix = 'Write a list: [{"type": "function", "function": {"name": …}}]'
+        raise DataError("not a JSON list of tools", where=str(path), fix=fix)
+    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
 
 
 def _read_prompt() -> str | None:

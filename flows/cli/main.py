@@ -33,6 +33,7 @@ from flows.cli import (
     data_changes,
     explain,
     gc,
+    generate,
     inspect,
     judge,
     promote,
@@ -84,7 +85,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         inspect.doctor,
     ),
     "Serving": (
-        chat.generate,
+        generate.generate,
         chat.chat,
         promote.approve,
         promote.reject,

@@ -12,9 +12,9 @@ from tasks.evaluate.settings import EvaluateSettings
 from tasks.pii.mask import kinds_in
 from tasks.runtime.progress import Progress
 from tasks.scoring.grounding import is_unsupported
+from tasks.scoring.read_answer import complete_answer
 from tasks.scoring.score import score_answer
 from tasks.scoring.targets import Frame
-from tasks.scoring.thoughts import THOUGHT_BEGINS
 
 Row = dict[str, Any]
 """A row of data/rendered/test.parquet, or of data/predictions/<role>.parquet."""
@@ -75,7 +75,7 @@ def score_rows(test: Sequence[Row], answers: Sequence[str], is_cut: Sequence[boo
     """
     rows = []
     for row, answer, cut in zip(test, answers, is_cut or [False] * len(answers), strict=True):
-        complete = THOUGHT_BEGINS + answer if row.get("opens_thought") else answer
+        complete = complete_answer(answer, row.get("opens_thought"))
         is_too_long = bool(row.get(TOO_LONG))
         scored = score_answer(
             row["kind"],

@@ -12,6 +12,7 @@ from typing import Any
 from tasks.scoring.answer_text import one_line
 
 Pairs = frozenset[tuple[str, ...]]
+Entries = list[dict[str, str]]
 
 ENTRY = {"entities": ("type", "text"), "relation": ("head", "relation", "tail")}
 """Kind → the keys of an element."""
@@ -56,29 +57,39 @@ def parse_json(answer: str) -> Any:
 
 
 def parse_entities(answer: str) -> Pairs | None:
-    """JSON [{"type", "text"}, ...], {"type": ["text", ...]}, or lines `type: text`."""
-    value = json_of(answer)
-    if value is not None:
-        return _pairs("entities", value)
-    return _from_lines(answer, lambda line: _matched(_LINE, line))
+    """The entities as a set, folded as text is for comparison (`one_line`)."""
+    return _folded(written_entities(answer))
 
 
 def parse_triples(answer: str) -> Pairs | None:
-    """JSON [{"head", "relation", "tail"}, ...] or [[head, relation, tail], ...], lines `head | relation | tail`, or
-    `relation(head, tail)`."""
+    """The triples as a set, folded as text is for comparison (`one_line`)."""
+    return _folded(written_triples(answer))
+
+
+def written_entities(answer: str) -> Entries | None:
+    """Entities in their own order and spelling: JSON [{"type", "text"}, ...], {"type": ["text", ...]}, or lines `type: text`."""
     value = json_of(answer)
     if value is not None:
-        return _pairs("relation", value)
+        return entries_of("entities", value)
+    return _from_lines("entities", answer, lambda line: _matched(_LINE, line))
+
+
+def written_triples(answer: str) -> Entries | None:
+    """Triples in their own order and spelling: JSON [{"head", "relation", "tail"}, ...] or [[head, relation, tail], ...], lines
+    `head | relation | tail`, or `relation(head, tail)`."""
+    value = json_of(answer)
+    if value is not None:
+        return entries_of("relation", value)
 
     def triple(line: str) -> tuple[str, ...] | None:
         if called := _matched(_CALLED, line):
             return called[1], called[0], called[2]
         return _matched(_TRIPLE, line)
 
-    return _from_lines(answer, triple)
+    return _from_lines("relation", answer, triple)
 
 
-def entries_of(kind: str, value: Any) -> list[dict[str, str]] | None:
+def entries_of(kind: str, value: Any) -> Entries | None:
     """The entities or triples in JSON of any of these forms, with the keys of their kind; None for other JSON."""
     names = ENTRY[kind]
     if kind == "entities" and isinstance(value, dict) and not set(names) <= set(value):
@@ -206,18 +217,20 @@ def _is_triple(value: Any, names: tuple[str, ...]) -> bool:
     return isinstance(value, list) and len(value) == len(names) == 3 and all(isinstance(part, str) for part in value)
 
 
-def _pairs(kind: str, value: Any) -> Pairs | None:
-    entries = entries_of(kind, value)
+def _folded(entries: Entries | None) -> Pairs | None:
     return None if entries is None else frozenset(tuple(map(one_line, entry.values())) for entry in entries)
 
 
-def _from_lines(answer: str, parse: Callable[[str], tuple[str, ...] | None]) -> Pairs | None:
+def _from_lines(kind: str, answer: str, parse: Callable[[str], tuple[str, ...] | None]) -> Entries | None:
     if answer.strip().casefold() in _NOTHING:
-        return frozenset()
-    entries = [parse(line) for line in answer.splitlines() if line.strip()]
-    if not entries or None in entries:
-        return None
-    return frozenset(tuple(one_line(part) for part in entry) for entry in entries if entry is not None)
+        return []
+    entries = []
+    for line in answer.splitlines():
+        if line.strip():
+            if (entry := parse(line)) is None:
+                return None
+            entries.append(dict(zip(ENTRY[kind], entry, strict=True)))
+    return entries or None
 
 
 def _matched(pattern: re.Pattern[str], line: str) -> tuple[str, ...] | None:

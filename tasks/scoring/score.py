@@ -12,7 +12,8 @@ from typing import Any
 from tasks.errors import ConfigError
 from tasks.scoring.degenerate_answers import Reason, degenerate_reason
 from tasks.scoring.metrics import METRICS, Metric, is_exact_match
-from tasks.scoring.targets import NO_FRAME, Frame, parse_answer, text_of
+from tasks.scoring.read_answer import ReadAnswer, read_answer
+from tasks.scoring.targets import NO_FRAME, Frame, parse_answer
 from tasks.scoring.thoughts import is_unfinished, without_thought
 
 
@@ -44,19 +45,21 @@ def score_answer(
     Raises:
         ConfigError: a plugin's metric returned no score from 0 to 1.
     """
-    if is_unfinished(answer) and not is_unfinished(target):
-        scored = _compare(kind, "", without_thought(target), frame, question, is_cut)
-        return replace(scored, degenerate="cut_off") if is_cut and scored.degenerate == "empty" else scored
-    return _compare(kind, without_thought(answer), without_thought(target), frame, question, is_cut)
+    read = read_answer(kind, answer, frame, ends_in_thought=is_unfinished(target))
+    scored = _compare(read, without_thought(target), frame, question, is_cut)
+    is_thought_only = is_unfinished(answer) and not is_unfinished(target)
+    return (
+        replace(scored, degenerate="cut_off") if is_thought_only and is_cut and scored.degenerate == "empty" else scored
+    )
 
 
-def _compare(kind: str, answer: str, target: str, frame: Frame, question: str, is_cut: bool) -> ScoredAnswer:
-    predicted = parse_answer(kind, answer, frame)
+def _compare(read: ReadAnswer, target: str, frame: Frame, question: str, is_cut: bool) -> ScoredAnswer:
+    kind, answer, predicted = read.kind, read.answer, read.value
     expected = parse_answer(kind, target)
     empty: Reason | None = None if answer.strip() or not target.strip() else "empty"
     if expected is None:  # no form of its kind, such as the label "Other" among relations
         is_exact = is_exact_match(frame.remove_from(answer), target)
-        parsed = answer if predicted is None else text_of(predicted)
+        parsed = answer if predicted is None else read.text
         return ScoredAnswer(float(is_exact), is_exact, parsed, None, is_unparsed=False, degenerate=empty)
     if predicted is None:
         counts = (0, 0, len(expected)) if isinstance(expected, frozenset) else None
@@ -67,9 +70,9 @@ def _compare(kind: str, answer: str, target: str, frame: Frame, question: str, i
     if metric.zero_if_degenerate and not is_exact:
         reason = degenerate_reason(predicted, expected, question, is_cut=is_cut, compares_scripts=metric.is_prose)
         if reason is not None:
-            return ScoredAnswer(0.0, False, text_of(predicted), counts, is_unparsed=False, degenerate=reason)
+            return ScoredAnswer(0.0, False, read.text, counts, is_unparsed=False, degenerate=reason)
     score = 1.0 if is_exact else _partial_score(kind, metric, predicted, expected)
-    return ScoredAnswer(score, is_exact, text_of(predicted), counts, is_unparsed=False)
+    return ScoredAnswer(score, is_exact, read.text, counts, is_unparsed=False)
 
 
 def _partial_score(kind: str, metric: Metric, predicted: Any, expected: Any) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.project import begin_round, params, write_params
 
-from flows import inference
+from flows import load_model as loading
 from tasks import paths
 from tasks.base.heads import head_logits, text_ids
 from tasks.base.load import load_base, load_tokenizer
@@ -34,7 +34,7 @@ def served(project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> N
     facts = {"weights_digest": "d", "receipt": "r", "verdict": "v", "dataset": "x", "passed": True, "why": ""}
     more = {"test_epoch": 1, "test_rows": 9, "who": "li", "when": "2026-01-01T00:00:00Z"}
     entries = [Entry(kind=kind, version=1, **facts, **more) for kind in ("judged", "promoted")]  # type: ignore[arg-type]
-    monkeypatch.setattr(inference, "read_ledger", lambda _: entries)
+    monkeypatch.setattr(loading, "read_ledger", lambda _: entries)
     monkeypatch.setattr(versions, "weights_folder", lambda *_: paths.MODEL)
 
 
@@ -46,7 +46,7 @@ def test_a_text_gets_its_label_and_the_labels_probability(strop: Strop) -> None:
     assert set(result["labels"]) == set(LABELS)
     assert sum(result["labels"].values()) == pytest.approx(1)
     assert result["probability"] == max(result["labels"].values()) == result["labels"][result["label"]]
-    model = inference.load_model(load_config(), "champion", must_generate=False).model
+    model = loading.load_model(load_config(), "champion", must_generate=False).model
     ids, _ = text_ids(load_tokenizer(paths.MODEL, generates=False), ["The match 进球了"], 128)[0]
     logits = head_logits(model, [ids], 1)[0]
     assert result["label"] == LABELS[logits.index(max(logits))]

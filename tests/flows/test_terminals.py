@@ -17,7 +17,7 @@ from support.project import copy_project, params, set_up_project, write_params
 from support.tiny_models import make_tiny_gpt2
 from support.toy_rows import qa_records, write_jsonl
 
-from flows import inference
+from flows import inference, load_model
 from flows.cli import main
 from flows.report.markdown import as_markdown
 from flows.report.summary import read_summary
@@ -82,7 +82,7 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: RegistryState(problem=HOSTILE))
     for module in (version_data, row_history):
         monkeypatch.setattr(module, "registered_versions", lambda model: [])
-    monkeypatch.setattr(inference, "load_model", lambda *_, **__: inference.LoadedModel("base", None, None))
+    monkeypatch.setattr(load_model, "load_model", lambda *_, **__: load_model.LoadedModel("base", None, None))
     monkeypatch.setattr(inference, "stream_answer", lambda *_: iter([HOSTILE[:30], HOSTILE[30:]]))
     monkeypatch.setattr(diff, "difference", _difference)
     return folder

@@ -19,7 +19,7 @@ from tasks.runtime.files import write_parquet
 from tasks.runtime.plurals import count_of
 from tasks.sandbox.run_programs import NO_PROGRAM, Limits, Outcome, Program, Sandbox, open_sandbox
 from tasks.scoring.code_answers import programs_of
-from tasks.scoring.thoughts import THOUGHT_BEGINS
+from tasks.scoring.read_answer import complete_answer
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,10 @@ class Execution:
 
     def run(self, answered: Sequence[Answered]) -> dict[Answered, Outcome]:
         """The outcome of each answer to a row with tests."""
-        programs = [_program(self.rows[key], _complete(self.rows[key], answer)) for key, answer in answered]
+        programs = [
+            _program(self.rows[key], complete_answer(answer, self.rows[key].get("opens_thought")))
+            for key, answer in answered
+        ]
         outcomes = self._sandbox.run(programs)
         # a program that claims that its tests are not Python is not believed: the target has run with them
         outcomes = [each if each.reason else Outcome("error", each.detail) for each in outcomes]
@@ -100,11 +103,6 @@ def _first(row_ids: Collection[str]) -> str:
 
 def _program(row: Row, text: str) -> Program:
     return Program(programs_of(text, row["stub"] or ""), row["tests"])
-
-
-def _complete(row: Row, answer: str) -> str:
-    """The answer with the tag of its thought, where the prompt ends in it."""
-    return THOUGHT_BEGINS + answer if row.get("opens_thought") else answer
 
 
 def _by_tests(row: Row, outcome: Outcome | None) -> Row:

@@ -18,9 +18,9 @@ from tasks.finetune.work import Work
 from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, matches_all, too_slow
 from tasks.sandbox.run_programs import NO_PROGRAM, Limits, Program, open_sandbox
 from tasks.scoring.code_answers import programs_of
+from tasks.scoring.read_answer import complete_answer
 from tasks.scoring.score import ScoredAnswer, score_answer
 from tasks.scoring.targets import Frame
-from tasks.scoring.thoughts import THOUGHT_BEGINS
 from tasks.state.training_start import version_folder
 
 logger = logging.getLogger(__name__)
@@ -79,10 +79,7 @@ def _tests(reward: RewardFunction, work: Work) -> Function:
     def rewards(
         completions: Sequence[str], tests: Sequence[str], stub: Sequence[str], opens_thought: Sequence[bool], **_: Any
     ) -> list[float]:
-        answers = [
-            THOUGHT_BEGINS + answer if opens else answer
-            for answer, opens in zip(completions, opens_thought, strict=True)
-        ]
+        answers = [complete_answer(answer, opens) for answer, opens in zip(completions, opens_thought, strict=True)]
         note_empty(tests)
         programs = {
             index: Program(programs_of(answers[index], stub[index]), text)
@@ -104,7 +101,7 @@ def _scored(completions: Sequence[str], row: dict[str, Any]) -> list[ScoredAnswe
     return [
         score_answer(
             kind,
-            THOUGHT_BEGINS + answer if opens_thought else answer,
+            complete_answer(answer, opens_thought),
             target,
             Frame(before, after),
             question=question,

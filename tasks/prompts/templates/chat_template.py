@@ -8,6 +8,7 @@ turn, and is exact; chat_template_cache.py gives the same result faster.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,7 +23,14 @@ from tasks.chat.writing import (
     refused_error,
 )
 from tasks.errors import ConfigError
-from tasks.prompts.templates.conversation import UNTRAINED, Conversation, Message, as_text, with_system_folded
+from tasks.prompts.templates.conversation import (
+    UNTRAINED,
+    Conversation,
+    Message,
+    as_text,
+    with_answer_as_text,
+    with_system_folded,
+)
 from tasks.records.ordered_json import as_written
 
 Texts = list[str]
@@ -65,10 +73,27 @@ class ChatFormat:
         return all(marker in text for marker in markers)
 
     def adapt(self, conversation: Conversation) -> Conversation:
-        """The conversation without features that this chat template does not support."""
+        """The conversation without features that this chat template does not support. What precedes the answer is that of
+        `adapt_context`, whatever the answer is: if only the answer is not supported (two calls at once), only it becomes text."""
         if conversation.has_tools and not (self.has_tools and self._supports_tools_of(conversation)):
-            conversation = as_text(conversation)
+            context = replace(conversation, messages=conversation.messages[:-1])
+            is_by_template = context.has_tools and self.has_tools and self._supports_context(context)
+            conversation = with_answer_as_text(conversation) if is_by_template else as_text(conversation)
+        return self._folded(conversation)
+
+    def adapt_context(self, context: Conversation) -> Conversation:
+        """As `adapt`, for a conversation without its answer."""
+        if context.has_tools and not (self.has_tools and self._supports_context(context)):
+            context = as_text(context)
+        return self._folded(context)
+
+    def _folded(self, conversation: Conversation) -> Conversation:
         return conversation if self.has_system else with_system_folded(conversation)
+
+    def _supports_context(self, context: Conversation) -> bool:
+        """Does it write all calls and texts before an answer that is a text?"""
+        answer: Message = {"role": "assistant", "content": "probe_a"}
+        return self._supports_tools_of(replace(context, messages=[*context.messages, answer]))
 
     def _supports_tools_of(self, conversation: Conversation) -> bool:
         """Does it write all calls and texts? Some templates do not support two calls at once, or text with a call.
@@ -76,7 +101,7 @@ class ChatFormat:
         The check replaces names and arguments of calls by unique markers, so that two calls of one function are distinguished.
         """
         texts = [m["content"].strip() for m in conversation.messages if m["content"].strip()]
-        adapted = conversation if self.has_system else with_system_folded(conversation)
+        adapted = self._folded(conversation)
         markers: list[str] = []
         messages = [
             {**m, "tool_calls": [_with_markers(call, markers) for call in m["tool_calls"]]} if "tool_calls" in m else m

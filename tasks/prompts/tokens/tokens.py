@@ -6,16 +6,15 @@ template adds for the assistant's message. Rows are rendered in batches; a row's
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.chat.markers import TypedMarkers, control_tokens
-from tasks.prompts.templates.chat_template import ChatFormat, Texts, answers_of
+from tasks.prompts.chat_prompts import Prompts
+from tasks.prompts.templates.chat_template import Texts, answers_of
 from tasks.prompts.templates.chat_template_cache import ChatTemplateCache
 from tasks.prompts.templates.conversation import Conversation, make_conversation
 from tasks.prompts.templates.templates import InstructionTemplate
@@ -85,12 +84,13 @@ class Renderer:
         self.tokenizer = tokenizer
         self.max_length_tokens = max_length_tokens
         self.all_turns = all_turns
-        self.chat = ChatFormat(tokenizer)
+        self._prompts = Prompts(tokenizer)
+        self.chat = self._prompts.chat
         self._chat_cache = ChatTemplateCache(self.chat) if uses_caches else None
         self._words = WordTable(tokenizer, by_word=uses_caches)
         self._encoder = Encoder(self._words)
         self._end_ids = frozenset(tokenizer.all_special_ids)
-        self._markers = TypedMarkers(tokenizer, control_tokens(tokenizer, self.chat.writer.around_user))
+        self._markers = self._prompts.markers
         self._marker_encoder = Encoder(self._markers)
 
     def render(
@@ -143,19 +143,13 @@ class Renderer:
 
     def _with_control_tokens(self, conversations: list[Conversation]) -> list[int]:
         """The indices of the conversations with a control token in their texts: few, and rendered separately."""
-        if not self._markers.are_in(text for conversation in conversations for text in _texts_of(conversation)):
+        if not self._markers.are_in(text for conversation in conversations for text in conversation.texts()):
             return []
-        return [
-            index for index, conversation in enumerate(conversations) if self._markers.are_in(_texts_of(conversation))
-        ]
+        return [index for index, conversation in enumerate(conversations) if self._markers.are_in(conversation.texts())]
 
     def _pieces_with_control_tokens(self, conversation: Conversation, all_turns: bool) -> list[tuple[str, Pieces]]:
-        masked = replace(
-            conversation,
-            messages=self._markers.masked(conversation.messages),
-            tools=self._markers.masked(conversation.tools),
-        )
-        (pairs,) = _encoded(self._marker_encoder, [self.chat.sequences(masked, all_turns)])
+        sequences = self.chat.sequences(self._prompts.masked(conversation), all_turns)
+        (pairs,) = _encoded(self._marker_encoder, [sequences])
         return [(self._markers.restored(prompt), pieces) for prompt, pieces in pairs]
 
     def _example(
@@ -200,13 +194,3 @@ def _trained(pieces: Pieces, is_blank: Iterator[bool]) -> list[tuple[Ids, bool]]
 def _encoded(encoder: Encoder, sequences: list[list[Texts]]) -> list[list[tuple[str, Pieces]]]:
     encoded = iter(encoder.encode([texts for texts_of_row in sequences for texts in texts_of_row]))
     return [[pair for _ in texts_of_row for pair in next(encoded)] for texts_of_row in sequences]
-
-
-def _texts_of(conversation: Conversation) -> Iterator[str]:
-    """All texts of a conversation, before a chat template is applied."""
-    for message in conversation.messages:
-        yield message["content"]
-        if len(message) > 2:
-            yield json.dumps(message, ensure_ascii=False, default=str)
-    if conversation.tools:
-        yield json.dumps(conversation.tools, ensure_ascii=False, default=str)

@@ -15,8 +15,9 @@ from tasks.render.packing.arrays import ArrayWriter, flatten
 from tasks.render.row_store import Rows
 from tasks.scoring.answer_parsers import equal_json
 from tasks.scoring.code_answers import stub_of
+from tasks.scoring.read_answer import complete_answer, opens_thought
 from tasks.scoring.targets import parse_answer
-from tasks.scoring.thoughts import THOUGHT_BEGINS, without_thought
+from tasks.scoring.thoughts import without_thought
 
 Read = Callable[[Sequence[int]], str]
 
@@ -51,15 +52,15 @@ def test_row(example: Example, families: dict[str, FamilyTemplates], decode: Rea
     fixed = {name: example.row[name] for name in FIXED}
     shown = {"prompt": example.prompt, "prompt_ids": example.prompt_ids, "template": example.template.id}
     kind = _kind_of(conversation, families[example.row["family"]].kind)
-    opens_thought = example.prompt.rstrip().endswith(THOUGHT_BEGINS)
+    is_in_thought = opens_thought(example.prompt)
     target = conversation.target
     if conversation.ends_in_call:
         answer = decode(example.answer_ids)
-        target = _calls_as_read(THOUGHT_BEGINS + answer if opens_thought else answer, target)
+        target = _calls_as_read(complete_answer(answer, is_in_thought), target)
     question = next((m["content"] for m in reversed(conversation.messages) if m["role"] == "user"), "")
     tests = example.row["tests"] if kind == "code" else ""
     tested = {"tests": tests, "stub": tests and (stub_of(example.row["input"]) or stub_of(example.row["instruction"]))}
-    framed = {"before": frame.before, "after": frame.after, "opens_thought": opens_thought}
+    framed = {"before": frame.before, "after": frame.after, "opens_thought": is_in_thought}
     texts = {"question": question, "instruction": example.row["instruction"], "input": example.row["input"]}
     return {**fixed, "kind": kind, **shown, **texts, "target": target, **tested, **framed}
 

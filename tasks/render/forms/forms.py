@@ -23,6 +23,7 @@ from tasks.render.row_store import Rows
 from tasks.render.settings import RenderSettings
 from tasks.runtime import process_pool
 from tasks.runtime.files import write_tables
+from tasks.scoring.thoughts import THOUGHT_ENDS
 
 Row = dict[str, Any]
 Job = TypeVar("Job")
@@ -142,7 +143,9 @@ class Material:
 
     def count_kept(self, example: Example) -> None:
         self.counts["cut"] += example.was_cut
-        self.counts[THINKING] += 1 if has_thought(example.conversation.messages[-1]) else -1
+        # a template may write a whole thought of its own before an answer that has one in its text
+        has_own = example.prompt.rstrip().endswith(THOUGHT_ENDS)
+        self.counts[THINKING] += 1 if has_thought(example.conversation.messages[-1]) and not has_own else -1
 
     def as_dict(self) -> dict[str, Any]:
         """The settings of prompts, as stored with the model."""

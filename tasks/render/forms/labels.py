@@ -8,7 +8,6 @@ of the champion, else in that of most training rows.
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections import Counter
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from tasks import paths
 from tasks.base.heads import text_ids
 from tasks.base.load import labels_of
+from tasks.prompts.label_text import label_text
 from tasks.render.forms.forms import FIXED, Material, Row, write_test_rows
 from tasks.render.packing.arrays import ArrayWriter, FlatExamples, Piece, flatten
 from tasks.render.row_store import Rows
@@ -95,7 +95,7 @@ def labelled_rows(rows: list[Row], material: Material) -> list[Labelled]:
     """The rows with a text and a label; dropped rows are counted."""
     kept = []
     for row in rows:
-        text, label = _text(row), row["output"].strip()
+        text, label = label_text(row), row["output"].strip()
         if not METRICS[material.families[row["family"]].kind].is_classification:
             material.drop(row["row_id"], "not_a_classification")
         elif not text or not label:
@@ -105,12 +105,6 @@ def labelled_rows(rows: list[Row], material: Material) -> list[Labelled]:
     encoded = text_ids(material.tokenizer, [text for _, text, _ in kept], material.settings.max_length_tokens)
     material.counts["cut"] += sum(was_cut for _, was_cut in encoded)
     return [Labelled(row, text, ids, label) for (row, text, label), (ids, _) in zip(kept, encoded, strict=True)]
-
-
-def _text(row: Row) -> str:
-    turns = [] if row["history"] == "[]" else [text for _, text in json.loads(row["history"])]
-    parts = (part.strip() for part in (*turns, row["instruction"], row["input"]))
-    return "\n\n".join(part for part in parts if part)
 
 
 def _classes(by_family: Counter[tuple[str, str]]) -> list[str]:

@@ -112,6 +112,21 @@ def test_a_refused_login_is_one_line_at_once_without_the_password(
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize(
+    "login",
+    ["ada:se/cret", "ada:se#cret", "ada:se?cret", "ada:[secret", "ada:se cret", "ada:secret@h1:5432,h2:5432/db?x="],
+)
+def test_an_address_that_cannot_be_read_is_one_line_without_it(
+    use: Callable[..., None], monkeypatch: pytest.MonkeyPatch, login: str
+) -> None:
+    use("any")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://{login}@127.0.0.1:1/db")
+    for look in (open_registry, open_for_reading, require_registry, glance):
+        with pytest.raises(RegistryError, match=r"address cannot be read: .* as %XX") as raised:
+            look(load_config())
+        assert "cret" not in str(raised.value)
+
+
 def test_a_missing_driver_names_what_to_install(use: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     import builtins
 

@@ -13,7 +13,8 @@ from tasks.tracking.artifacts_of_database import require_location
 from tasks.tracking.connection import refusal, require_reachable
 from tasks.tracking.glance import request
 from tasks.tracking.login import has_login
-from tasks.tracking.postgres import connected, is_postgres, query_rows, require_only_mlflow, tables_of
+from tasks.tracking.postgres import connected, is_postgres, query_rows
+from tasks.tracking.postgres_setup import schema_in
 from tasks.tracking.registry import deleted_experiment, tracking_login, tracking_uri
 from tasks.tracking.sqlite_paths import file_error, open_read_only, path_of
 
@@ -68,9 +69,7 @@ def _require_database(config: PipelineConfig, uri: str) -> None:
     model, where = config.register_.model_name, without_credentials(uri)
     fix = "Let the database's administrator grant it, or use another user"
     with connected(uri) as connection:
-        tables = tables_of(connection)
-        if "experiments" not in tables:
-            require_only_mlflow(tables, uri)
+        if schema_in(connection, uri) is None:
             if query_rows(connection, "SELECT has_schema_privilege(current_schema(), 'CREATE')") != [(True,)]:
                 raise RegistryError("this user may not create tables", where=where, fix=fix)
             return

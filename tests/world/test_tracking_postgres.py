@@ -16,12 +16,14 @@ from tasks.config import load_config
 from tasks.errors import RegistryError
 from tasks.model_store.approvals import LONGEST_PAGE, on_page, record_approvals
 from tasks.register.settings import RegisterSettings
+from tasks.register.version_page import describe
 from tasks.tracking import artifacts_of_database, postgres_setup
 from tasks.tracking.access import require_registry
 from tasks.tracking.glance import glance
 from tasks.tracking.postgres import with_driver
 from tasks.tracking.readable import open_for_reading
 from tasks.tracking.registry import Registry, open_registry, tracking_uri
+from tasks.tracking.sqlite_setup import newest_schema
 
 
 @pytest.fixture
@@ -155,8 +157,31 @@ def test_tables_of_another_application_or_of_another_mlflow_are_left_as_they_are
             look(load_config())
     use(newer := postgres.database())
     postgres.run_sql(newer, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
-    with pytest.raises(RegistryError, match=r"another version of MLflow \(schema f{12}, here .*mlflow db upgrade"):
-        open_registry(load_config())
+    for look in (open_registry, require_registry):
+        with pytest.raises(RegistryError, match=r"another version of MLflow \(schema f{12}, here .*mlflow db upgrade"):
+            look(load_config())
+
+
+def test_the_newest_schema_is_that_of_mlflow() -> None:
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    assert newest_schema() == _get_latest_schema_revision()
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "EUC_CN"])
+def test_a_database_that_cannot_store_every_character_is_found_before_a_run(
+    use: Callable[..., None], encoding: str
+) -> None:
+    name = f"{encoding.lower()}_{postgres.empty_database()}"
+    provider = "LOCALE_PROVIDER libc" if encoding == "SQL_ASCII" else ""  # ICU has no such encoding
+    postgres.run_sql(
+        "postgres", f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C' {provider}"
+    )
+    use(name)
+    for look in (open_registry, require_registry):
+        with pytest.raises(RegistryError, match=f"has the encoding {encoding}, not UTF8.* createdb --encoding UTF8"):
+            look(load_config())
+    assert glance(load_config()).problem is None
 
 
 def test_a_user_who_may_only_read_is_found_before_a_run(use: Callable[..., None]) -> None:
@@ -188,6 +213,23 @@ def test_what_is_read_by_sql_is_what_mlflow_reads(use: Callable[..., None]) -> N
     assert (reader.alias("champion"), reader.alias("Champion")) == (number, None)
     assert glance(load_config()).alias == number
     assert reader.experiment_id == registry.experiment_id
+
+
+def test_a_page_that_does_not_fit_beside_what_people_wrote_is_left_out_with_a_warning(
+    use: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    use(postgres.database())
+    registry = open_registry(load_config())
+    number = some_version(registry)
+    registry.describe_version(number, text := "人" * 3000)
+    describe(registry, number, "p" * 4000)
+    assert registry.version(number).description == text
+    assert f"v{number} has no room for its page" in caplog.text
+    registry.describe_version(number, "人" * 30)
+    describe(registry, number, "p" * 4000)
+    assert "p" * 4000 in registry.version(number).description
+    with pytest.raises(RegistryError):
+        describe(registry, number + 1, "p" * 6000)
 
 
 def test_approvals_that_the_page_has_no_room_for_are_counted(use: Callable[..., None]) -> None:

@@ -258,7 +258,7 @@ def test_the_files_are_in_the_project_or_where_the_setting_says(use: Callable[..
     assert open_registry(load_config()).run_data(run_id).params == {}
     use(shared)
     open_registry(load_config())
-    use(shared, artifacts="s3://bucket/strop")
+    use(shared, artifacts="s3://bucket/strop")  # which is not looked at
     for look in (open_registry, require_registry):
         with pytest.raises(RegistryError, match=r"are at file:.* and register\.artifacts is s3://bucket/strop"):
             look(load_config())
@@ -275,6 +275,26 @@ def test_a_place_for_the_files_that_is_too_long_or_relative_is_refused(use: Call
         open_registry(load_config())
     with pytest.raises(ValueError, match="should be an address"):
         RegisterSettings(artifacts="store")
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [("gs://bucket/strop", "package is missing .*google"), ("s3://bucket/strop", "files cannot be .* credentials")],
+)
+def test_a_store_of_files_without_its_package_or_login_is_found_before_a_run(
+    use: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, problem: str
+) -> None:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    use(postgres.database(), artifacts=place)
+    with pytest.raises(RegistryError, match=problem):
+        require_registry(load_config())
+    registry = open_registry(load_config())
+    for look in (require_registry, lambda _: registry.log_files(registry.create_run("x", {}), Path("dvc.yaml"))):
+        with pytest.raises(RegistryError, match=problem) as caught:
+            look(load_config())
+        assert "\n" not in str(caught.value)
 
 
 def test_an_address_without_a_driver_means_psycopg_3(use: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:

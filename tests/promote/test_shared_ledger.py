@@ -312,9 +312,9 @@ def test_a_version_that_a_killed_registration_left_is_withdrawn_when_others_were
     aliases: dict[str, int] = {}
     registry: Any = SimpleNamespace(
         model="tiny",
-        find_version=lambda tag, value: SimpleNamespace(version=2) if value == "r2" else None,
+        find_version=lambda tag, value: SimpleNamespace(version=2, tags={}) if value == "r2" else None,
         delete_version=deleted.append,
-        versions=lambda: [SimpleNamespace(version=1)],
+        versions=lambda: [SimpleNamespace(version=1, tags={})],
         set_alias=aliases.__setitem__,
     )
     with chdir(machines[0]):

@@ -22,7 +22,7 @@ from tasks.errors import StropError, disk_error
 from tasks.runtime.logs.formats import DETAILED, TextFormatter
 from tasks.runtime.logs.handlers import SharedFileHandler
 from tasks.runtime.logs.setup import FILE
-from tasks.runtime.redaction.errors_and_logs import chain_of, redacted_error
+from tasks.runtime.redaction.errors_and_logs import redacted_error
 from tasks.runtime.run_origin import project
 
 logger = logging.getLogger(__name__)
@@ -53,10 +53,10 @@ def storable(error: Exception) -> Exception:
     if isinstance(error, LibraryError) or type(error).__module__.partition(".")[0] in OF_THE_SERVER:
         return _redacted(error)
     if isinstance(error, StropError):
-        if len(list(chain_of(error))) > 1:
-            logger.debug("the origin of this error", exc_info=error)
+        if error.__cause__ is not None:  # a second time, in the flow around the task, it has none
+            _write(error, "the origin of an error")
         return _redacted(error)
-    log = _write(error)
+    log = _write(error, "an unexpected error")
     if problem := disk_error(error):
         return problem
     temporary = tuple(kind for kind in TEMPORARY if isinstance(error, kind))[:1]
@@ -79,12 +79,12 @@ def _place(error: Exception) -> str:
     return ", from ".join(dict.fromkeys([*places[-1:], *own[-1:]])) or "an unknown place"
 
 
-def _write(error: Exception) -> str:
+def _write(error: Exception, message: str) -> str:
     """Writes the whole error to the log file, to no other handler; returns the file's path."""
     path = Path(os.environ.get(FILE) or Path(project()) / paths.LOG)
     handler = SharedFileHandler(path)
     handler.setFormatter(TextFormatter(DETAILED))
     information = (type(error), error, error.__traceback__)
-    handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, "an unexpected error", (), information))
+    handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, message, (), information))
     handler.close()
     return str(path)

@@ -28,7 +28,8 @@ CARD = "README.md"
 BEGIN, END = "<!-- strop:approval -->", "<!-- /strop:approval -->"
 LONGEST_PAGE = 5000
 """Characters of a version's description. PostgreSQL refuses a longer one, SQLite does not."""
-_BLOCK = re.compile(rf"\n*{re.escape(BEGIN)}.*?{re.escape(END)}\n*", re.DOTALL)
+_BLOCK = re.compile(rf"\n*{re.escape(BEGIN)}(?:(?!{re.escape(BEGIN)}).)*?{re.escape(END)}\n*", re.DOTALL)
+"""Without a second beginning: a marker that a person typed begins no part."""
 
 
 def approvals_of(entries: Iterable[Entry], version: int) -> list[str]:

@@ -16,7 +16,8 @@ from tasks.model_store.approvals import approval_blocks, possible_blocks, withou
 from tasks.tracking.version_links import with_any_addresses
 
 BEGIN, END = "<!-- strop:page -->", "<!-- /strop:page -->"
-_BLOCK = re.compile(rf"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+_BLOCK = re.compile(rf"{re.escape(BEGIN)}(?:(?!{re.escape(BEGIN)}).)*?{re.escape(END)}", re.DOTALL)
+"""Without a second beginning: a marker that a person typed begins no part."""
 
 
 def with_page(description: str, page: str) -> str:

@@ -203,6 +203,11 @@ def _diverged(model: str, remote: str, local: str, head: str) -> LedgerBroken:
         f"Take the remote's, and judge this clone's candidates again: rm .strop/ledger.json; "
         f"git fetch {remote} '+{ledger_ref(model)}:{ledger_ref(model)}'; strop run --rejudge"
     )
+    if ours[0].commit != theirs[0].commit:
+        fix = (
+            f"The two have no entry in common. If the remote's is of another project, name another remote or another "
+            f"register.model_name. If both are of this project: {fix}"
+        )
     return broken_ledger(model, what, fix)
 
 

@@ -1,7 +1,8 @@
 """The receipt: the complete record of how a version was made. Its digest is its name.
 
 The fields in IDENTITY decide whether a candidate was registered already. The others (commit, machine) are recorded once and
-kept as they are.
+kept as they are. A registration that was killed before its verdict is completed with its own receipt only while the settings are
+those of the receipt: the commit of the version is made from the present ones.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from tasks.model_store.ledger import head_of, now, read_ledger
 from tasks.model_store.logged_files import NOT_LOGGED, digests
 from tasks.model_store.template_digests import template_digests
 from tasks.model_store.versions import version_receipt
-from tasks.runtime.files import canonical_json, damage_reason, file_digest, read_json, read_object, write_json
+from tasks.register.withdrawal import withdraw_unjudged
+from tasks.runtime.files import (
+    canonical_json,
+    content_digest,
+    damage_reason,
+    file_digest,
+    read_json,
+    read_object,
+    write_json,
+)
 from tasks.runtime.machine import hardware, installed_packages
 from tasks.runtime.plugins import loaded_plugins
 from tasks.runtime.redaction.known import redact_values
@@ -29,6 +39,7 @@ from tasks.state.decisions import read_decisions
 from tasks.state.manifest import read_manifest
 from tasks.state.round import read_round
 from tasks.state.training_start import read_start
+from tasks.tracking.registry import open_registry
 from tasks.vcs import dvc_outputs, dvc_pipeline
 from tasks.workspace.snapshot_commit import snapshot_now
 
@@ -39,20 +50,25 @@ IDENTITY = ("weights", "dataset", "base", "round", "start", "verdict")
 
 
 def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
-    """The receipt of the candidate on this disk: the registered one, or a new one, written to data/reports.
+    """The receipt of the candidate on this disk: the registered one, or a new one, written to data/reports. A version that a
+    killed registration left with the receipt that was there before is removed.
 
     Raises:
         DataError: a file that the receipt needs is missing.
+        RegistryError: a version must be removed, and the registry cannot be reached. The receipt is unchanged.
     """
     identity = _identity()
-    receipt = _earlier_receipt(config.register_.model_name, identity)
+    # unchanged, because the audit compares them: secrets in params.yaml are refused when it is read
+    params = config.model_dump(mode="json", by_alias=True)
+    receipt = _earlier_receipt(config.register_.model_name, identity, params)
     if receipt is None:
-        # unchanged, because the audit compares them: secrets in params.yaml are refused when it is read
-        params = config.model_dump(mode="json", by_alias=True)
         # keys in the order in which they are read again: MLflow's copy of a nested setting is then always the same
         circumstances = {**redact_values(_circumstances(config)), "params": params}
         receipt = json.loads(canonical_json({**identity, **circumstances}))
-    if not paths.RECEIPT.exists() or _read(paths.RECEIPT) != receipt:
+    before = read_object(paths.RECEIPT)
+    if before != receipt:
+        if before and not _is_judged(config.register_.model_name, before):
+            withdraw_unjudged(open_registry(config), content_digest(before))
         write_json(paths.RECEIPT, receipt)
     return receipt
 
@@ -74,15 +90,21 @@ def _identity() -> dict[str, Any]:
     return read_back
 
 
-def _earlier_receipt(model: str, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The receipt of an earlier, perhaps interrupted, registration of the same candidate."""
-    candidates = []
-    if paths.RECEIPT.exists():
-        candidates.append(read_json(paths.RECEIPT))
+def _earlier_receipt(model: str, identity: dict[str, Any], params: dict[str, Any]) -> dict[str, Any] | None:
+    """The receipt of an earlier registration of the same candidate, or of an interrupted one with the same settings."""
+    on_disk = read_object(paths.RECEIPT)
+    candidates: list[dict[str, Any] | None] = []
+    if on_disk.get("params") == json.loads(canonical_json(params)) or _is_judged(model, on_disk):
+        candidates.append(on_disk)
     for entry in reversed(read_ledger(model)):
         if entry.kind == "judged" and entry.weights_digest == identity["weights"]:
             candidates.append(version_receipt(model, entry.version))
     return next((r for r in candidates if r and all(r.get(key) == identity[key] for key in IDENTITY)), None)
+
+
+def _is_judged(model: str, receipt: dict[str, Any]) -> bool:
+    key = content_digest(receipt)
+    return any(entry.kind == "judged" and entry.receipt == key for entry in read_ledger(model))
 
 
 def _circumstances(config: PipelineConfig) -> dict[str, Any]:

@@ -21,8 +21,9 @@ class RegisterSettings(Settings):
     MLFLOW_TRACKING_PASSWORD in the environment."""
     artifacts: str = ""
     """Only with a PostgreSQL database as the tracking address, which holds no files: where those of runs and models are stored. An
-    address that all machines can read and write, such as `s3://bucket/strop`, or a folder that all of them have at the same
-    absolute path. It counts when the model's experiment is created. Empty: mlflow/artifacts in the project, for one machine."""
+    address that all machines can read and write, such as `s3://bucket/strop` (with `pip install boto3`), or a folder that all of
+    them have at the same absolute path. It counts when the model's experiment is created. Empty: mlflow/artifacts in the project,
+    for one machine."""
     push: bool = True
     """Push the data to the default DVC remote. Without a remote the receipt records `local only`."""
 

@@ -8,10 +8,12 @@ release would write. Links to files of the run have the scheme `run:` there, sin
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from tasks import paths
-from tasks.model_store.approvals import CARD
+from tasks.errors import RegistryError
+from tasks.model_store.approvals import CARD, LONGEST_PAGE
 from tasks.model_store.description import with_page
 from tasks.register.ml_bom import BOM
 from tasks.register.model_card import ADAPTERS, hub_id
@@ -23,6 +25,8 @@ from tasks.state.verdict import outcome_of
 from tasks.tracking.registry import Registry
 from tasks.tracking.version_links import run_link, with_addresses
 from tasks.vcs import git
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 4500
 """Characters of a page: MLflow's database has room for 5,000, and the addresses of the run are longer than `run:`."""
@@ -57,11 +61,21 @@ def page_at(commit: str) -> str | None:
 
 
 def describe(registry: Registry, number: int, page: str) -> None:
-    """Writes the page into the description of a version, unless it is there already. What people wrote around it stays."""
+    """Writes the page into the description of a version, unless it is there already. What people wrote around it stays; if there
+    is no room for both, the description is as before, and a warning says so."""
     version = registry.version(number)
     description = with_page(version.description, with_addresses(page, registry.experiment_id, version.run_id))
-    if version.description != description:
+    if version.description == description:
+        return
+    try:
         registry.describe_version(number, description)
+    except RegistryError:
+        if len(description) <= LONGEST_PAGE:
+            raise
+        logger.warning(
+            f"register: the description of v{number} has no room for its page: the registry stores at most {LONGEST_PAGE:,} "
+            f"characters. Shorten what people wrote there by {len(description) - LONGEST_PAGE:,}, then: strop registry rebuild"
+        )
 
 
 def _verdict(receipt: Receipt) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.model_store.ledger import aliases_of, read_ledger
 from tasks.model_store.versions import refused_ref, tag_name
 from tasks.tracking.registry import Registry
-from tasks.tracking.tags import RECEIPT_TAG
+from tasks.tracking.tags import JUDGED_TAG, RECEIPT_TAG
 from tasks.vcs import git
 
 
@@ -23,8 +23,9 @@ def withdraw_unjudged(registry: Registry, receipt: str) -> None:
     """Removes the version that a killed registration of this receipt left, if there is one.
 
     Args:
-        receipt: the digest of a receipt that no verdict in the ledger names.
+        receipt: the digest of a receipt that no verdict in the ledger names. If the registry names one, this clone lacks it: the
+            version stays.
     """
     version = registry.find_version(RECEIPT_TAG, receipt)
-    if version is not None:
+    if version is not None and JUDGED_TAG not in version.tags:
         withdraw(registry, version.version)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.errors import RegistryError
 from tasks.runtime.redaction.text import without_credentials
-from tasks.tracking.artifacts_of_database import require_location
+from tasks.tracking.artifacts_of_database import require_location, require_store
 from tasks.tracking.connection import refusal, require_reachable
 from tasks.tracking.glance import request
 from tasks.tracking.login import has_login
-from tasks.tracking.postgres import connected, is_postgres, query_rows, require_only_mlflow, tables_of
+from tasks.tracking.postgres import connected, is_postgres, query_rows
+from tasks.tracking.postgres_setup import schema_in
 from tasks.tracking.registry import deleted_experiment, tracking_login, tracking_uri
 from tasks.tracking.sqlite_paths import file_error, open_read_only, path_of
 
@@ -64,16 +65,19 @@ def _require_file(path: Path) -> None:
 
 
 def _require_database(config: PipelineConfig, uri: str) -> None:
-    """Driver, login, tables, privileges, and the folder of the artifacts."""
+    """Driver, login, tables, privileges, and the place of the artifacts."""
+    require_store(config, _location_in(config, uri), uri)
+
+
+def _location_in(config: PipelineConfig, uri: str) -> str | None:
+    """The place of the artifacts; None where the experiment does not exist yet."""
     model, where = config.register_.model_name, without_credentials(uri)
     fix = "Let the database's administrator grant it, or use another user"
     with connected(uri) as connection:
-        tables = tables_of(connection)
-        if "experiments" not in tables:
-            require_only_mlflow(tables, uri)
+        if schema_in(connection, uri) is None:
             if query_rows(connection, "SELECT has_schema_privilege(current_schema(), 'CREATE')") != [(True,)]:
                 raise RegistryError("this user may not create tables", where=where, fix=fix)
-            return
+            return None
         if query_rows(connection, "SELECT has_table_privilege('model_versions', 'INSERT')") != [(True,)]:
             raise RegistryError("this user may only read", where=where, fix=fix)
         query = "SELECT experiment_id, lifecycle_stage, artifact_location FROM experiments WHERE name = ?"
@@ -81,6 +85,8 @@ def _require_database(config: PipelineConfig, uri: str) -> None:
             if stage != "active":
                 raise deleted_experiment(model, str(number), where)
             require_location(config, str(location), uri)
+            return str(location)
+    return None
 
 
 def _require_rights(uri: str, model: str, login: dict[str, str]) -> None:

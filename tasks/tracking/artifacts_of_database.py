@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tasks.errors import RegistryError
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.artifact_paths import ARTIFACTS, local_folder
+from tasks.tracking.connection import mlflow_errors
 from tasks.tracking.sqlite_paths import absolute_path
 
 if TYPE_CHECKING:
@@ -52,6 +53,24 @@ def require_location(config: PipelineConfig, location: str, uri: str) -> None:
             "strop registry rebuild"
         )
         raise RegistryError(what, where=where, fix=fix)
+
+
+def require_store(config: PipelineConfig, location: str | None, uri: str) -> None:
+    """Lists the files of an experiment, unless they are in a folder. MLflow is imported for it.
+
+    Args:
+        location: None for an experiment that does not exist yet.
+
+    Raises:
+        RegistryError: a package or the login is missing, or the store refuses.
+    """
+    location = location or _configured(config)
+    if not location or local_folder(location, "") is not None:
+        return
+    with mlflow_errors(uri):
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        get_artifact_repository(location).list_artifacts()
 
 
 def _configured(config: PipelineConfig) -> str:

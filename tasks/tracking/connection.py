@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tasks.errors import RegistryError, disk_error, without_sql
+from tasks.errors import RegistryError, disk_error, one_line, without_sql
 from tasks.runtime.logs.libraries import level_of, set_library_level
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.login import has_login
@@ -26,6 +26,8 @@ ANSWER_SECONDS = 10.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TIMEOUT, TRANSFER_SECONDS = "MLFLOW_HTTP_REQUEST_TIMEOUT", 3600
 MLFLOW_LEVEL = "MLFLOW_LOGGING_LEVEL"
+STORE_CLIENTS = ("azure", "boto3", "botocore", "google")
+"""Packages that MLflow uses for files that are not on a disk."""
 NOT_LOGGED_IN, NOT_PERMITTED = 401, 403
 
 
@@ -87,6 +89,21 @@ def mlflow_errors(uri: str, is_ours: bool = True) -> Iterator[None]:
         if failure := disk_error(error):
             raise failure from error
         raise refusal(_status_of(error), message, without_credentials(uri), has_login=has_login()) from error
+    except Exception as error:
+        if problem := _store_error(error, without_credentials(uri)):
+            raise problem from error
+        raise
+
+
+def _store_error(error: Exception, where: str) -> RegistryError | None:
+    """The error for one of a client of a file store, such as S3, which MLflow passes on; None for any other error."""
+    fix = "Check register.artifacts, and the login for it"
+    if isinstance(error, ImportError):
+        fix = "Install it. For files at s3:// that is boto3, at gs:// google-cloud-storage, at wasbs:// azure-storage-blob"
+        return RegistryError(f"a package is missing ({one_line(error)})", where=where, fix=fix)
+    if type(error).__module__.partition(".")[0] in STORE_CLIENTS:
+        return RegistryError(f"the files cannot be read or written ({one_line(error)})", where=where, fix=fix)
+    return None
 
 
 def all_pages(search: Callable[..., Any]) -> Iterator[Any]:

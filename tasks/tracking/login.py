@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from tasks.errors import RegistryError
 
 USERNAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 
@@ -43,13 +45,33 @@ def login_within(uri: str) -> Iterator[str]:
 
 
 def split_login(uri: str) -> tuple[str, dict[str, str]]:
-    """A server's address without its login, and the login as environment variables. A database address keeps its login."""
-    parts = urlsplit(uri)
+    """A server's address without its login, and the login as environment variables. A database address keeps its login.
+
+    Raises:
+        RegistryError: it is no address. It is not part of the message: what cannot be read cannot be redacted.
+    """
+    parts = _split(uri)
     if parts.scheme not in ("http", "https") or parts.username is None:
         return uri, {}
     host = parts.netloc.rpartition("@")[2]
     login = {USERNAME: unquote(parts.username), PASSWORD: unquote(parts.password or "")}
     return urlunsplit(parts._replace(netloc=host)), login
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        parts = urlsplit(uri)
+        is_valid = parts.port is None or bool(parts.hostname)
+    except ValueError:
+        is_valid = False
+    if not is_valid or any(character.isspace() for character in parts.netloc):
+        what = "the address cannot be read: the part with user, password, host and port is invalid"
+        fix = (
+            "Write special characters of a user or password as %XX (`/` as %2F, `@` as %40, a space as %20); several hosts of a "
+            "PostgreSQL database as postgresql:///NAME?host=A:5432&host=B:5432"
+        )
+        raise RegistryError(what, where="register.tracking_uri (or MLFLOW_TRACKING_URI)", fix=fix)
+    return parts
 
 
 def has_login() -> bool:

@@ -15,7 +15,8 @@ from tasks.runtime.redaction.text import without_credentials
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-CONNECT_SECONDS = 10
+OPTIONS: dict[str, Any] = {"connect_timeout": 10, "client_encoding": "utf8"}
+"""Of connections, unless the address has others."""
 INSTALL = "Install it: pip install 'strop[postgres]'; the address begins with postgresql://"
 
 
@@ -51,7 +52,7 @@ def engine_of(uri: str, keeps_connections: bool = False) -> Engine:
     from sqlalchemy.pool import NullPool, QueuePool
 
     url = make_url(uri)
-    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
+    arguments = {name: value for name, value in OPTIONS.items() if name not in url.query}
     return create_engine(url, poolclass=QueuePool if keeps_connections else NullPool, connect_args=arguments)
 
 
@@ -86,6 +87,17 @@ def tables_of(connection: Connection) -> dict[str, set[str]]:
     for table, column in query_rows(connection, query):
         tables.setdefault(str(table), set()).add(str(column))
     return tables
+
+
+def require_unicode(connection: Connection, uri: str) -> None:
+    """Raises RegistryError for a database that cannot store every character: pages and tags have texts in all languages."""
+    query = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
+    ((encoding,),) = query_rows(connection, query)
+    if encoding != "UTF8":
+        fix = "Create one and name it in register.tracking_uri: createdb --encoding UTF8 --template template0 strop"
+        raise RegistryError(
+            f"the database has the encoding {encoding}, not UTF8", where=without_credentials(uri), fix=fix
+        )
 
 
 def require_only_mlflow(tables: Collection[str], uri: str) -> None:

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tasks.errors import RegistryError
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.connection import silence_mlflow
-from tasks.tracking.postgres import connected, database_errors, engine_of, query_rows, require_only_mlflow, tables_of
+from tasks.tracking.postgres import (
+    connected,
+    database_errors,
+    engine_of,
+    query_rows,
+    require_only_mlflow,
+    require_unicode,
+    tables_of,
+)
 from tasks.tracking.sqlite_setup import PREPARE_SECONDS, newest_schema
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 LOCK = int.from_bytes(b"strop")
 """The key of the advisory lock, which is the database's own."""
@@ -43,35 +55,33 @@ def require_schema(uri: str) -> None:
         raise RegistryError("has no tables of MLflow", where=without_credentials(uri), fix=fix)
 
 
-def schema_in(uri: str) -> str | None:
+def schema_in(connection: Connection, uri: str) -> str | None:
     """The version of MLflow's tables; None where there are none yet, or only some of a process that was killed.
 
     Raises:
-        RegistryError: the database has tables, but none of MLflow.
+        RegistryError: the database has tables, but none of MLflow; those of another version; or it cannot store every character.
     """
-    with connected(uri) as connection:
-        tables = tables_of(connection)
-        if "alembic_version" in tables:
-            rows = query_rows(connection, "SELECT version_num FROM alembic_version")
-            return str(rows[0][0]) if rows else None
+    require_unicode(connection, uri)
+    tables = tables_of(connection)
     require_only_mlflow(tables, uri)
-    return None
-
-
-def _is_ready(uri: str) -> bool:
-    """Whether the database has MLflow's tables, with the default experiment, which MLflow creates last."""
-    version = schema_in(uri)
-    if version is None:
-        return False
-    if version != (newest := newest_schema()):
+    rows = query_rows(connection, "SELECT version_num FROM alembic_version") if "alembic_version" in tables else []
+    if not rows:
+        return None
+    if (version := str(rows[0][0])) != (newest := newest_schema()):
         what = f"has the tables of another version of MLflow (schema {version}, here {newest})"
         fix = (
             "Install the MLflow that the other machines have. If this one is newer, back up the database, upgrade it once, and "
             "MLflow on every machine: mlflow db upgrade ADDRESS"
         )
         raise RegistryError(what, where=without_credentials(uri), fix=fix)
+    return version
+
+
+def _is_ready(uri: str) -> bool:
+    """Whether the database has MLflow's tables, with the default experiment, which MLflow creates last."""
     with connected(uri) as connection:
-        return bool(query_rows(connection, "SELECT 1 FROM experiments LIMIT 1"))
+        has_tables = schema_in(connection, uri) is not None
+        return has_tables and bool(query_rows(connection, "SELECT 1 FROM experiments LIMIT 1"))
 
 
 @contextlib.contextmanager

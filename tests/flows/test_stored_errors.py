@@ -61,6 +61,9 @@ def test_an_error_of_strop_keeps_its_message_without_its_cause() -> None:
     assert str(error) == "data/raw/a.parquet: a row cannot be parsed."
     assert isinstance(error, DataError)
     assert ROW not in everything(error)
+    assert str(raised(lambda: (_ for _ in ()).throw(error))) == str(error), "it passes through task and flow"
+    log = paths.LOG.read_text(encoding="utf-8")
+    assert log.count(f"ValueError: cannot parse {ROW}") == 1
 
 
 def test_temporary_errors_are_still_retried_and_a_full_disk_is_reported() -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from support.ingesting import ingest, raw_rows, records, settings
 
+from tasks.errors import SourceError
 from tasks.ingest.changes.scan import anything_new
 from tasks.ingest.connectors import sql
-from tasks.ingest.connectors.sql import from_json, lowered, to_json
+from tasks.ingest.connectors.sql import _connected, from_json, lowered, to_json
 
 TABLE = {
     "name": "tickets", "kind": "sql", "url": "sqlite:///tickets.db", "table": "answers", "watermark": "changed",
@@ -193,6 +195,17 @@ def test_an_error_of_the_database_is_one_line_without_secrets(monkeypatch: pytes
     monkeypatch.setenv("TICKETS", "tickets.db")
     add((1, 10, "a", "b"))
     assert ingest(TABLE | {"url": "sqlite:///${TICKETS}"}).sources[0].new_rows == 1
+
+
+def test_an_error_about_a_value_does_not_quote_it() -> None:
+    """Prefect stores the message, where `strop erase` does not reach it."""
+    (source,) = settings(TABLE).sources
+    error = sqlalchemy.exc.DataError("SELECT", {}, ValueError('invalid input syntax for type integer: "Jane Roe 张三"'))
+    for cause in (error, ValueError("Invalid isoformat string: 'Jane Roe 张三'")):
+        with pytest.raises(SourceError, match="ValueError; its text, which") as caught, _connected(source):
+            raise cause
+        assert "Jane" not in str(caught.value)
+        assert caught.value.__cause__ is cause
 
 
 @pytest.mark.parametrize("length", [10, 10_000])

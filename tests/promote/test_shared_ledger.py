@@ -183,6 +183,16 @@ def test_ledgers_that_two_clones_wrote_without_the_remote_are_reported_with_both
             judge(2)
 
 
+def test_a_ledger_of_another_project_at_the_remote_is_not_to_be_taken(machines: tuple[Path, Path]) -> None:
+    with chdir(machines[0]):
+        judge(1)
+    with chdir(machines[1]):
+        user("tag", "tiny@v1")
+        append_entry("tiny", replace(JUDGED, receipt="r9"), 0, "")
+        with pytest.raises(LedgerBroken, match=r"no entry in common.* another project, .* register\.model_name"):
+            follow_remote("tiny", "origin")
+
+
 def test_entries_from_before_the_setting_are_pushed_with_the_next_one(machines: tuple[Path, Path]) -> None:
     with chdir(machines[0]):
         user("tag", "tiny@v1")
@@ -302,9 +312,9 @@ def test_a_version_that_a_killed_registration_left_is_withdrawn_when_others_were
     aliases: dict[str, int] = {}
     registry: Any = SimpleNamespace(
         model="tiny",
-        find_version=lambda tag, value: SimpleNamespace(version=2) if value == "r2" else None,
+        find_version=lambda tag, value: SimpleNamespace(version=2, tags={}) if value == "r2" else None,
         delete_version=deleted.append,
-        versions=lambda: [SimpleNamespace(version=1)],
+        versions=lambda: [SimpleNamespace(version=1, tags={})],
         set_alias=aliases.__setitem__,
     )
     with chdir(machines[0]):

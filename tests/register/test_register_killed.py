@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from support.registration_steps import STEPS
-from support.toyworld import git
+from support.toyworld import git, set_params
 
 from flows.return_to_champion import follow_ledger
 from tasks import paths
+from tasks.audit.stage import audit_version
 from tasks.config import load_config
 from tasks.model_store.ledger import read_ledger
 from tasks.register import stage
@@ -130,3 +131,30 @@ def test_a_model_whose_files_retention_removes_meanwhile_is_logged_anew(
     assert registry.has_weights(version.source)
     assert git("tag", "--list").split() == ["tiny@v2"]
     assert registry.alias("challenger") == 2
+
+
+@pytest.mark.parametrize("last", ["create_version", "set_alias"])
+def test_killed_and_then_registered_with_other_settings_leaves_one_version_whose_settings_are_in_its_receipt(
+    judged: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    def die(*arguments: Any, **named: Any) -> Any:
+        real(*arguments, **named)
+        raise Killed
+
+    real = getattr(Registry, last)
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, last, die)
+        with pytest.raises(Killed):
+            stage.run(load_config())
+    set_params(promote={"approval": "required"})
+    registered = stage.run(load_config())
+    again = stage.run(load_config())
+    registry = open_registry(load_config())
+    (version,) = registry.versions()
+    assert version.version == registered.version == again.version == registry.alias("challenger") == 2
+    assert git("tag", "--list").split() == ["tiny@v2"]
+    links = {link.name: link for link in audit_version(load_config(), 2).links}
+    assert links["parameters"].ok
+    set_params(promote={"approval": "none"})  # it has a verdict, so later settings change nothing
+    assert stage.run(load_config()).version == 2
+    assert [each.version for each in open_registry(load_config()).versions()] == [2]

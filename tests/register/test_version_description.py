@@ -54,6 +54,14 @@ def test_an_approval_that_the_ledger_lacks_or_a_second_page_is_found() -> None:
     assert not is_intact(page + page.replace("passed", "refused"), HERE, [])
 
 
+@pytest.mark.parametrize("note", [f"Strop begins with {BEGIN}.", "Ends: <!-- strop:approval --> 好"])
+def test_a_marker_that_a_person_typed_above_the_page_begins_no_part(note: str) -> None:
+    text = with_approvals(f"{note}\n\n{with_page('', HERE)}", APPROVALS)
+    assert is_intact(text, HERE, APPROVALS)
+    again = with_page(with_approvals(text, APPROVALS), HERE.replace("passed", "refused"))
+    assert again == text.replace("passed", "refused")
+
+
 def test_only_a_page_that_is_not_there_is_written() -> None:
     version = SimpleNamespace(run_id="abc", description="A note.")
     written: list[str] = []

@@ -132,7 +132,7 @@ def _name(source: Source) -> str:
 def _connected(source: Source) -> Iterator[tuple[Any, str, str]]:
     """(function that runs a query with values for its `:names`, quoted watermark column, FROM clause)."""
     import sqlalchemy
-    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.exc import DataError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
     where = f"source `{source.name}`"
     try:
@@ -160,7 +160,13 @@ def _connected(source: Source) -> Iterator[tuple[Any, str, str]]:
         what = f"the driver of the database is not installed ({_one_line(error)})"
         raise SourceError(what, where=where, fix=fix) from error
     except (SQLAlchemyError, ValueError) as error:
-        reason = _one_line(getattr(error, "orig", None) or error)
+        cause = getattr(error, "orig", None) or error
+        quotes = isinstance(
+            error, (DataError, IntegrityError, ValueError)
+        )  # such as `invalid input … for type integer: "…"`
+        reason = (
+            f"{type(cause).__name__}; its text, which may quote a row, is in the log" if quotes else _one_line(cause)
+        )
         fix = "Check `url`, the query, `watermark`, and that the database runs; then run again"
         raise SourceError(f"the database returned an error ({reason})", where=where, fix=fix) from error
 

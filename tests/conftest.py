@@ -33,6 +33,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 os.environ.update(QUIET)
+os.environ.pop("COLUMNS", None)  # pytest's workers set it to 80: tables are as wide as without them
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers take over that of the process that starts them
     os.environ["STROP_CACHE"] = tempfile.mkdtemp(prefix="strop-cache-")
     atexit.register(shutil.rmtree, os.environ["STROP_CACHE"], ignore_errors=True)

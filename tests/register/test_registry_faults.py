@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("warm")
 KINDS = ("a server", "a database")
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[pytest.param(KINDS[0], marks=pytest.mark.slow), KINDS[1]])
 def cable(request: pytest.FixtureRequest, judged: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cable]:
     """The connection to the registry of a project whose candidate is judged."""
     for name in ("MAX_RETRIES", "BACKOFF_FACTOR"):

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def _link_code(source: str, target: str) -> None:
     if source.endswith((".py", ".pyc")) or "/.git/objects/" in source:
         os.link(source, target)
     else:
-        shutil.copy2(source, target)
+        _copy(source, target)
 
 
 def copy_project(template: Path, root: Path) -> Path:
@@ -59,6 +60,12 @@ def _link_packages(source: str, target: str) -> None:
     if source.endswith((".py", ".pyc")) and ("/tasks/" in source or "/flows/" in source):
         os.link(source, target)
     else:
+        _copy(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copies a file; not the journal of an SQLite cache of DVC that its last connection removes at this moment."""
+    with suppress(FileNotFoundError) if source.endswith(("-wal", "-shm")) else nullcontext():
         shutil.copy2(source, target)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.shared_repository import clones_of_one_repository
 from support.toyworld import git as user
 
 from tasks.model_store.ledger import Entry, append_entry, read_ledger
@@ -25,17 +26,9 @@ LEDGER = "refs/strop/ledger/tiny"
 def clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """Three clones of one bare repository; the working directory is the first."""
     monkeypatch.chdir(tmp_path)
-    user("init", "-q", "--bare", "shared.git")
-    user("clone", "-q", "shared.git", "one")
-    with chdir("one"):
-        Path(".gitignore").write_text("/.strop/\n")
-        user("add", "-A")
-        user("commit", "-q", "-m", "Start")
-        user("push", "-q", "origin", "HEAD")
-    user("clone", "-q", "shared.git", "two")
-    user("clone", "-q", "shared.git", "three")
-    with chdir("one"):
-        yield [tmp_path / name for name in ("one", "two", "three")]
+    clones = clones_of_one_repository(tmp_path, "one", "two", "three")
+    with chdir(clones[0]):
+        yield clones
 
 
 def judge(version: int, remote: str = "origin") -> None:

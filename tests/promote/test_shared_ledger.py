@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.project import REPOSITORY
+from support.shared_repository import clones_of_one_repository
 from support.toyworld import git as user
 
 from tasks import paths
@@ -34,15 +35,8 @@ JUDGED = Entry("judged", 1, "w" * 64, "r1", "v" * 64, "d.dir", True, 1, 100, "ad
 def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """Two clones of one repository."""
     monkeypatch.chdir(tmp_path)
-    user("init", "-q", "--bare", "shared.git")
-    user("clone", "-q", "shared.git", "one")
-    with chdir("one"):
-        Path(".gitignore").write_text("/.strop/\n")
-        user("add", "-A")
-        user("commit", "-q", "-m", "Start")
-        user("push", "-q", "origin", "HEAD")
-    user("clone", "-q", "shared.git", "two")
-    return tmp_path / "one", tmp_path / "two"
+    one, two = clones_of_one_repository(tmp_path, "one", "two")
+    return one, two
 
 
 def judge(version: int) -> None:

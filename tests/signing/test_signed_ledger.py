@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from support.project import REPOSITORY
+from support.shared_repository import clones_of_one_repository
 from support.signing import (
     certify,
     decide,
@@ -617,15 +618,8 @@ def test_signing_afterwards_signs_what_has_no_valid_signature_and_nothing_twice(
 @pytest.fixture
 def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     monkeypatch.chdir(tmp_path)
-    user("init", "-q", "--bare", "shared.git")
-    user("clone", "-q", "shared.git", "one")
-    with chdir("one"):
-        Path(".gitignore").write_text("/.strop/\n")
-        user("add", "-A")
-        user("commit", "-q", "-m", "Start")
-        user("push", "-q", "origin", "HEAD")
-    user("clone", "-q", "shared.git", "two")
-    return tmp_path / "one", tmp_path / "two"
+    one, two = clones_of_one_repository(tmp_path, "one", "two")
+    return one, two
 
 
 def shared(machines: tuple[Path, Path]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import shutil
 import socket
 import sqlite3
@@ -18,6 +17,7 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.store.entities import PagedList
 from sqlalchemy.engine.default import DefaultDialect
 from support import toyworld
+from support.opened_at_once import open_in_four_processes
 
 from tasks import paths
 from tasks.base.weights_digest import weights_digest
@@ -41,25 +41,9 @@ def some_model(registry: Registry) -> str:
     return str(registry.client.create_logged_model(registry.experiment_id, name="some").model_uri)
 
 
-def _open_and_look(ready: Any, problems: Any) -> None:
-    ready.wait()
-    try:
-        open_registry(load_config()).versions()
-    except RegistryError as error:
-        problems.put(str(error))
-
-
 def test_four_processes_may_open_a_fresh_registry_at_once(world: Path) -> None:
     shutil.rmtree("mlflow")
-    forked = multiprocessing.get_context("fork")  # a fresh start of Python and MLflow takes seconds for each
-    ready, problems = forked.Barrier(4), forked.Queue()
-    processes = [forked.Process(target=_open_and_look, args=(ready, problems)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert problems.empty(), problems.get()
-    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    open_in_four_processes()
     registry = open_registry(load_config())
     assert registry.create_version(some_model(registry), registry.create_run("x", {}), {}) == 1
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import postgres
+from support.opened_at_once import open_in_four_processes
 
 from tasks.config import load_config
 from tasks.errors import RegistryError
@@ -27,29 +26,13 @@ def some_version(registry: Registry) -> int:
     return registry.create_version(str(model.model_uri), registry.create_run("x", {}), {})
 
 
-def _open_and_look(ready: Any, problems: Any) -> None:
-    ready.wait()
-    try:
-        open_registry(load_config()).versions()
-    except RegistryError as error:
-        problems.put(str(error))
-
-
 def test_four_processes_may_open_an_empty_database_at_once(use: Callable[..., None]) -> None:
     use(postgres.empty_database())
     assert glance(load_config()).versions == frozenset()
     require_registry(load_config())
     with pytest.raises(RegistryError, match="has no tables of MLflow"):  # the looks before have created none
         open_for_reading(load_config())
-    forked = multiprocessing.get_context("fork")  # a fresh start of Python and MLflow takes seconds for each
-    ready, problems = forked.Barrier(4), forked.Queue()
-    processes = [forked.Process(target=_open_and_look, args=(ready, problems)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert problems.empty(), problems.get()
-    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    open_in_four_processes()
     assert some_version(open_registry(load_config())) == 1
     assert glance(load_config()).versions == {1}
 

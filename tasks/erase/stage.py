@@ -31,7 +31,7 @@ from tasks.erase.preferences import remove_preferences
 from tasks.erase.rewrite import has_text, rewrite
 from tasks.erase.run_reports import remove_reports
 from tasks.errors import VersioningError, one_line
-from tasks.runtime.files import file_digest, md5_of, replacing
+from tasks.runtime.files import file_digest, md5_of, remove_interrupted, replacing
 from tasks.state.decisions import Kind, read_decisions, record_decisions
 from tasks.state.erasures import Erasure, read_erasures, record_erasure
 from tasks.state.manifest import read_manifest, write_manifest
@@ -79,6 +79,8 @@ def resume() -> ErasureResult | None:
 
 
 def _execute(plan: Plan) -> ErasureResult:
+    for folder in (paths.RAW, paths.JUDGES, paths.QUARANTINE, paths.CURATED):
+        remove_interrupted(folder)
     _decide(plan)
     fetch_texts()
     objects = with_repo(lambda repo: objects_with_text(repo, plan), COMMAND)

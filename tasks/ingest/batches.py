@@ -17,7 +17,7 @@ from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
 from tasks.records.raw_batch import ERASED, RAW_SCHEMA, batch_id_of, identified, record_digest
 from tasks.records.raw_notes import Notes, notes_of
-from tasks.runtime.files import canonical_json, file_digest, read_batches
+from tasks.runtime.files import canonical_json, file_digest, read_batches, remove_interrupted
 from tasks.state.manifest import Batch
 
 ROWS_AT_ONCE = 2_000
@@ -182,7 +182,8 @@ def _is_batch(path: Path) -> bool:
 
 
 def remove_half_written() -> None:
-    """Removes temporary files that a crash left, never batches."""
+    """Removes temporary files that a crash left, never batches: each would become a file of the dataset version."""
+    remove_interrupted(paths.RAW)
     for path in (*paths.RAW.glob("*/.*.writing"), *paths.RAW.glob("*/images/.*")):
         path.unlink()
     for folder in paths.CACHE.glob("fetched-*"):

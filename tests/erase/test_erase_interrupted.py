@@ -14,6 +14,7 @@ from tasks import paths
 from tasks.erase import stage
 from tasks.erase.stage import erase, resume
 from tasks.errors import VersioningError
+from tasks.runtime.files import new_file
 from tasks.state.erasures import read_erasures
 
 pytestmark = pytest.mark.usefixtures("warm")
@@ -27,7 +28,9 @@ def test_an_interrupted_erasure_is_completed_by_the_next(
             patch.setattr(stage, name, _killed)
             with pytest.raises(KeyboardInterrupt):
                 resume() if paths.ERASING.exists() else erase(ids_of(SECRET), why="asked to")
+    left = [new_file(folder, ".a.parquet.") for folder in (paths.RAW, paths.CURATED)]  # as `replacing` makes them
     assert main.run(["rows", "forget", "--erase"]) == 0
+    assert not any(path.exists() for path in left)
     assert "the erasure is complete" in capsys.readouterr().out
     assert files_with(SECRET, world, world.parent / "store") == []
     assert len(read_erasures()) == len({each.old for each in read_erasures()})

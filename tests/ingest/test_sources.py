@@ -19,7 +19,7 @@ from tasks.ingest.changes.scan import anything_new
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import IngestResult, ingest_sources
 from tasks.records.raw_batch import RAW_SCHEMA, batch_id_of, record_digest
-from tasks.runtime.files import file_digest
+from tasks.runtime.files import file_digest, new_file
 from tasks.state.manifest import Batch, read_manifest
 
 NEWS = {"name": "news", "path": "inbox/*.jsonl", "shape": "text_label", "family": "topic"}
@@ -358,3 +358,15 @@ def test_an_old_batch_without_a_use_is_for_training() -> None:
     pq.write_table(table, batch.path)
     write_jsonl(path, topic_records(3))
     assert ingest().problems == []
+
+
+def test_what_a_killed_run_left_half_written_is_no_file_of_the_next_dataset_version() -> None:
+    write_jsonl(Path("inbox/a.jsonl"), topic_records(5))
+    (batch,) = ingest().new
+    left = [
+        new_file(path.parent, f".{path.name}.") for path in (paths.MANIFEST, batch.path)
+    ]  # as `replacing` makes them
+    (own := paths.RAW / ".gitkeep").touch()
+    assert not ingest().new
+    assert not any(path.exists() for path in left)
+    assert own.exists()

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.errors import SourceError
-from tasks.ingest.batches import ROWS_AT_ONCE, BatchWriter, changes_of
+from tasks.ingest.batches import ROWS_AT_ONCE, BatchWriter, changes_of, remove_half_written
 from tasks.ingest.changes.occurrences import RecordCounts
 from tasks.ingest.changes.scan import manifest_digest, read_state, write_state
 from tasks.ingest.connectors.connect import connect
@@ -60,6 +60,7 @@ def reread(source: Source) -> Reread:
         DataError: a batch is missing or has changed.
     """
     with ingest_lock():
+        remove_half_written()
         if not any(batch.source == source.name for batch in read_manifest()):
             raise SourceError("collected nothing yet", where=f"source `{source.name}`", fix="Collect it: strop run")
         return _reread(source)

@@ -32,6 +32,7 @@ ROOMS = (
     "explain",
     "erase",
     "retention",
+    "serve",
 )
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 PACKAGES = (

@@ -123,11 +123,11 @@ NOISE = st.text(alphabet="0123456789+-. ()@:/=[]abXE电话，０Ａ＠", max_siz
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(PIECES), NOISE, st.text(max_size=8)), max_size=8).map("".join))
 def test_masking_twice_is_masking_once(text: str) -> None:
-    found = find(text)
-    assert all(0 <= each.start < each.end <= len(text) for each in found)
-    assert all(a.end <= b.start for a, b in pairwise(found))
-    assert bool(found) <= may_hold(text)
-    once = mask(text, found)
+    result = find(text)
+    assert all(0 <= each.start < each.end <= len(text) for each in result)
+    assert all(a.end <= b.start for a, b in pairwise(result))
+    assert bool(result) <= may_hold(text)
+    once = mask(text, result)
     assert find(once) == []
     assert mask(once, find(once)) == once
 

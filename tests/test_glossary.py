@@ -45,6 +45,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "slice": ("setting", "gate.slices"),
     "degenerate answer": ("file", "tasks/scoring/degenerate_answers.py"),
     "challenger": ("name", "tasks/model_store/ledger_entries.py:challenger"),
+    "canary": ("name", "tasks/model_store/canaries.py:Canary"),
     "probe": ("setting", "evaluate.probes"),
     "judge": ("setting", "evaluate.judge"),
     "rubric": ("name", "tasks/evaluate/judge/rubric.py:Rubric"),

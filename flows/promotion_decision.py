@@ -1,4 +1,4 @@
-"""Decides the outcome for a registered candidate: promoted, waiting for approval, rejected, refused, or inconclusive."""
+"""Decides the outcome for a registered candidate: promoted, waiting for approval, a canary, rejected, refused, or inconclusive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flows.outcome import Kind, Outcome
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.model_store.ledger import Entry, champion_version, read_ledger
-from tasks.model_store.ledger_entries import rejected_versions
+from tasks.model_store.ledger_entries import open_canary, rejected_versions
 from tasks.runtime.files import read_json
 from tasks.state.round import read_round
 
@@ -36,6 +36,9 @@ def deliver(config: PipelineConfig, registered: Registration) -> Outcome:
         return Outcome("promoted", serving, registered.version)
     if registered.version in rejected_versions(entries):
         return Outcome("rejected", serving, registered.version)
+    canary = open_canary(entries)
+    if canary is not None and entries[canary].version == registered.version:
+        return Outcome("canary", serving, registered.version)
     if config.promote.approval == "required":
         return _waiting(config, entries, registered.version)
     judged_against = read_round().champion

@@ -38,10 +38,12 @@ from tasks.runtime.plugins import load_plugins
 from tasks.runtime.plurals import count_of
 from tasks.runtime.redaction.settings import ADVICE, USE_A_VARIABLE, literal_secrets_in_addresses
 from tasks.runtime.redaction.text import redact
+from tasks.serve.settings import ServeSettings
 from tasks.signing.settings import SigningSettings
 from tasks.validate.settings import ValidateSettings
 
 MODULE_NAME = r"^[^\W\d]\w*(\.[^\W\d]\w*)*$"
+COPY_A_RECIPE = "Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
 PluginName = Annotated[str, Field(pattern=MODULE_NAME)]
 
 
@@ -81,6 +83,8 @@ class PipelineConfig(Settings):
     """Where runs are reported."""
     retention: RetentionSettings = RetentionSettings()
     """What `strop gc` removes."""
+    serve: ServeSettings = ServeSettings()
+    """The HTTP server of versions."""
 
 
 def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
@@ -129,15 +133,11 @@ def read_document(path: Path = paths.PARAMS) -> Any:
         load_yaml(text)  # as DVC does: what it cannot read would stop a run
         document = load_yaml(text, "rt")
     except FileNotFoundError as error:
-        raise ConfigError(
-            "not found", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
-        ) from error
+        raise ConfigError("not found", where=str(path), fix=COPY_A_RECIPE) from error
     except ValueError as error:
         raise ConfigError(why_unreadable(error, path), where=str(path), fix="Fix it at that line") from error
     if not isinstance(document, dict):
-        raise ConfigError(
-            "has no sections", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
-        )
+        raise ConfigError("has no sections", where=str(path), fix=COPY_A_RECIPE)
     return document
 
 

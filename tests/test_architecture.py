@@ -39,7 +39,7 @@ ROOMS = (
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 PACKAGES = (
     *("runtime", "vcs", "state", "workspace", "records", "dataset", "pii", "scoring", "expression"),
-    *("chat", "base", "prompts", "inference", "model_store", "sandbox", "signing", "tracking"),
+    *("chat", "base", "prompts", "inference", "model_store", "sandbox", "signing", "tracking", "feedback"),
 )
 """What rooms share."""
 

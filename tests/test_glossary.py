@@ -45,6 +45,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "slice": ("setting", "gate.slices"),
     "degenerate answer": ("file", "tasks/scoring/degenerate_answers.py"),
     "challenger": ("name", "tasks/model_store/ledger_entries.py:challenger"),
+    "canary": ("name", "tasks/model_store/canaries.py:Canary"),
     "probe": ("setting", "evaluate.probes"),
     "judge": ("setting", "evaluate.judge"),
     "rubric": ("name", "tasks/evaluate/judge/rubric.py:Rubric"),
@@ -56,6 +57,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "ledger": ("heading", "docs/decisions/0003-ledger-in-git.md"),
     "retired (version)": ("heading", "docs/decisions/0033-retention.md"),
     "snapshot commit": ("file", "tasks/workspace/snapshot_commit.py"),
+    "spool (of a server)": ("file", "tasks/feedback/spool.py"),
 }
 """Term → the heading of a page, setting, path or name in the code that uses it."""
 

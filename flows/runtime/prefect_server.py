@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.runtime.environment import PREFECT_FOLDER
-from flows.runtime.private_files import make_private_folder
 from flows.runtime.schedule_address import publish_address, running_schedule
 from flows.runtime.server_access import require_access, server_failure
 from flows.runtime.server_guard import INSUFFICIENT_STORAGE
 from flows.runtime.supervisor import Server, no_space, supervise
 from tasks.errors import StropError
+from tasks.runtime.private_files import make_private_folder
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 from flows.runtime.environment import PREFECT_FOLDER
-from flows.runtime.private_files import read_private, write_private
+from tasks.runtime.private_files import read_private, write_private
 
 SECRET_FILE = PREFECT_FOLDER / "secret"
 ADDRESS_FILE = PREFECT_FOLDER / "schedule.json"

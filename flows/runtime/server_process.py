@@ -32,7 +32,8 @@ def main() -> None:
         from prefect.server.api.server import create_app
         from prefect.settings import get_current_settings
 
-    from flows.runtime.server_guard import guard_origin, report_full_disk
+    from flows.runtime.server_guard import report_full_disk
+    from tasks.runtime.origin_guard import guard_origin
 
     app = create_app(ephemeral=not schedules, final=True)
     guarded = guard_origin(report_full_disk(app, get_current_settings().home))

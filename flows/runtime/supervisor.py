@@ -23,11 +23,11 @@ from types import FrameType
 import psutil
 
 from flows.runtime.environment import PREFECT_FOLDER
-from flows.runtime.private_files import open_private_log
 from flows.runtime.server_access import is_healthy
 from flows.runtime.server_guard import is_full
 from tasks.errors import DiskError, StropError
 from tasks.runtime.logs.libraries import silence
+from tasks.runtime.private_files import open_private_log
 
 logger = logging.getLogger(__name__)
 

@@ -85,13 +85,23 @@ class GateInput:
 
     @property
     def level(self) -> float:
-        """The part of alpha that this verdict spends."""
+        """The part of alpha that this verdict spends, with its canary."""
         return self.settings.alpha * next_share(self.spent)
 
     @property
+    def better_level(self) -> float:
+        """The level of `better`."""
+        return (1 - self.settings.canary_share) * self.level
+
+    @property
+    def canary_level(self) -> float:
+        """The level at which ratings of a canary may show that the candidate is better."""
+        return self.settings.canary_share * self.level
+
+    @property
     def next_level(self) -> float:
-        """The part of alpha that the next verdict would have, without fresh rows."""
-        return self.settings.alpha * next_share(self.spent + next_share(self.spent))
+        """The level of `better` that the next verdict would have, without fresh rows."""
+        return (1 - self.settings.canary_share) * self.settings.alpha * next_share(self.spent + next_share(self.spent))
 
     def policy(self, family: str) -> FamilyPolicy:
         return self.settings.families.get(family, FamilyPolicy())

@@ -156,7 +156,7 @@ def _retire(registry: Registry, plan: Plan, remote: str, signing: SigningSetting
         entry = replace(judgement, kind="retired", who=current_user(), when=now(), why=plan.why)
         commit = append_entry(registry.model, entry, len(chain), remote, signing)
         chain.append(ChainNode(commit, entry))
-    newest = {node.entry.version: node for node in chain if node.entry.kind != "judged"}
+    newest = {node.entry.version: node for node in chain if node.entry.decides or node.entry.kind == "retired"}
     for version, entry in retired_versions([node.entry for node in chain]).items():
         tags = {LEDGER_TAG: newest[version].commit, RETIRED_TAG: entry.approval}
         if version in registered and not tags.items() <= registered[version].items():

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.realdata import real
 
-from tasks.curate.cleaning.edits import apply
-from tasks.curate.mask_personal_data import mask_texts
-from tasks.curate.settings import PiiSettings
+from tasks.pii.edits import apply
 from tasks.pii.mask import PiiSpan, find, kinds_in, mask, may_hold
+from tasks.pii.mask_texts import mask_texts
+from tasks.pii.settings import PiiSettings
 
 # none of these is anybody's: they are the published examples, or made here; in halves, so that no scanner trips over them
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"

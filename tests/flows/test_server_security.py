@@ -20,9 +20,9 @@ import pytest
 from support.project import REPOSITORY
 from support.toyflow import without_prefect
 
-from flows.runtime.private_files import make_private_folder, read_private, write_private
 from flows.runtime.schedule_address import publish_address, running_schedule
 from tasks.errors import StropError
+from tasks.runtime.private_files import make_private_folder, read_private, write_private
 
 NOBODY = 65534
 SHELL = [{"prefect.deployments.steps.run_shell_script": {"script": "touch /tmp/owned"}}]

@@ -60,7 +60,7 @@ def read_private(path: Path) -> str:
 
 def _require_ours(status: os.stat_result, path: Path) -> None:
     if status.st_uid != os.geteuid():
-        fix = "Run as that user, or set PREFECT_API_URL to a Prefect server of your own"
+        fix = "Run as that user, or in a project folder of your own"
         raise StropError(f"belongs to another user (uid {status.st_uid})", where=str(path), fix=fix)
     if stat.S_IMODE(status.st_mode) & 0o022 and stat.S_ISREG(status.st_mode):
         raise StropError("is writable by other users", where=str(path), fix="Remove it, then run again")

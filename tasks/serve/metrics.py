@@ -1,0 +1,36 @@
+"""Prometheus metrics of a server, in a registry of their own.
+
+Labels are bounded: routes, statuses, versions of the ledger and names of errors; never a text, a user or a key.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class ServeMetrics:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "strop_requests", "Responses by route and status", ["route", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "strop_request_seconds", "Time to the end of a response", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.first_seconds = Histogram(
+            "strop_first_event_seconds", "Time to the first event of an engine", buckets=SECONDS, registry=registry
+        )
+        self.answers = Counter("strop_answers", "Complete answers by version", ["version"], registry=registry)
+        self.tokens = Counter("strop_tokens", "Tokens of prompts and answers", ["kind"], registry=registry)
+        self.cancelled = Counter("strop_cancelled", "Requests whose client closed the connection", registry=registry)
+        self.active = Gauge("strop_active_requests", "Requests that are answered", registry=registry)
+        self.waiting = Gauge("strop_waiting_requests", "Requests in the queue", registry=registry)
+        self.version = Gauge("strop_champion_version", "The version in service; 0: none", registry=registry)
+        self.swaps = Counter("strop_swaps", "Changes of the version in service", registry=registry)
+        self.refusals = Counter("strop_refused_versions", "Versions that could not be loaded", registry=registry)
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self.registry)

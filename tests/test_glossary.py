@@ -58,6 +58,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "retired (version)": ("heading", "docs/decisions/0033-retention.md"),
     "snapshot commit": ("file", "tasks/workspace/snapshot_commit.py"),
     "spool (of a server)": ("file", "tasks/feedback/spool.py"),
+    "demonstration": ("heading", "docs/serving.md"),
 }
 """Term → the heading of a page, setting, path or name in the code that uses it."""
 

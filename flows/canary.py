@@ -96,6 +96,17 @@ def watch(
         stop.wait(pause_seconds)
 
 
+def begin_by_run(config: PipelineConfig, version: int, why: str) -> Canary:
+    """Begins the canary of a new candidate. That of an earlier one ends, as one runs at a time."""
+    from tasks.promote.canary import begin_canary, end_canary
+
+    running = read_canary(config, gateway_records)
+    if running is not None:
+        reason = f"v{version} is newer"
+        end_canary(config, running.canary, "stopped", running.decision.numbers(), reason)
+    return begin_canary(config, version, settings_of(config).plan(config.gate.alpha), why)
+
+
 def _act(config: PipelineConfig, state: CanaryState) -> None:
     from tasks.promote.canary import end_canary
     from tasks.promote.stage import promote

@@ -30,6 +30,7 @@ from tasks.promote import candidates, stage
 from tasks.promote.candidates import NotPromotable
 from tasks.promote.settings import PromoteSettings
 from tasks.register.stage import Registration
+from tasks.runtime.files import write_json
 from tasks.tracking.tags import LEDGER_TAG, PROMOTED_TAG
 
 PLAN = CanaryPlan(champion=0, share=0.5, days=3.0, settle_hours=0.0, after_ratings=60)
@@ -297,6 +298,30 @@ def test_commands_start_show_and_stop_a_canary(
 
     assert run("stop", "--why", "够了") == "The canary of version 2 is stopped.\n"
     assert "No canary runs. The last one: v2 canary ended by" in run("status")
+
+
+def test_a_run_begins_a_canary_of_each_new_candidate_that_may_be_promoted(
+    ledger: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome(version: int, verdict: Any, level: float = 0.0125) -> tuple[str, int | None]:
+        write_json(paths.VERDICT, {"canary_level": level})
+        ended = deliver(TINY, Registration(version, verdict, receipt="", is_new=True))
+        running = canary_of(read_verified("tiny"))
+        return ended.kind, running.version if running else None
+
+    assert outcome(3, "inconclusive") == ("inconclusive", None), "without the setting"
+    monkeypatch.setattr(TINY, "promote", PromoteSettings(approval="canary"))
+    assert outcome(3, "inconclusive", level=0.0) == ("inconclusive", None)
+    assert outcome(3, "inconclusive") == ("canary", 3)
+    assert outcome(3, "inconclusive") == ("canary", 3), "the same run again"
+    assert outcome(4, "refused") == ("refused", 3)
+    assert outcome(2, "passed") == ("canary", 2)
+    assert read_ledger("tiny")[-2].why == "v2 is newer"
+    assert outcome(3, "inconclusive") == ("inconclusive", 2), "its level is used"
+    canary = canary_of(read_verified("tiny"))
+    assert canary is not None
+    assert step(canary, 1.0, 0.0, count=400, days=1) == "take_back"
+    assert outcome(2, "passed") == ("rejected", None)
 
 
 def test_the_status_of_the_project_names_the_canary() -> None:

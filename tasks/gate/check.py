@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 from tasks.gate.pairing import PairedScores
 from tasks.gate.settings import FamilyPolicy, GateSettings, Tier
 from tasks.scoring import statistics
+from tasks.scoring.non_inferiority import stream_seed
 from tasks.scoring.statistics import Interval
 from tasks.state.alpha_spending import next_share, restored
 from tasks.state.round import Round
@@ -111,8 +111,8 @@ class GateInput:
         return self.settings.margin if margin is None else margin
 
     def seed(self, name: str) -> list[int]:
-        """A random stream per check, so that a new family does not change the numbers of the others."""
-        return [self.settings.seed, zlib.crc32(name.encode("utf-8"))]
+        """A random stream per check."""
+        return stream_seed(self.settings.seed, name)
 
     def difference(self, scores: PairedScores, name: str) -> Interval:
         """The paired interval of (candidate - reference)."""

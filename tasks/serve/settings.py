@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tasks.runtime.base_settings import Settings
+from tasks.serve.deliver.settings import DeliverSettings, ReviewSettings
 
 Role = Literal["predict", "feedback", "admin"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -63,6 +64,10 @@ class ServeSettings(Settings):
     unloaded first. Each takes the memory of a model."""
     limits: LimitSettings = LimitSettings()
     """Limits of requests and connections."""
+    deliver: DeliverSettings = DeliverSettings()
+    """Traces in MLflow of what was served."""
+    review: ReviewSettings = ReviewSettings()
+    """Answers that people should look at, in a review queue of MLflow."""
 
     @model_validator(mode="after")
     def _names_keys_once(self) -> "ServeSettings":

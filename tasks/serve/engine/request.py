@@ -88,7 +88,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Delta:
-    """The next piece of a choice's answer. The pieces together are `Finished.text`."""
+    """The next piece of a choice's answer. The pieces together are `Finished.text`; an answer that is calls has none."""
 
     choice: int
     text: str

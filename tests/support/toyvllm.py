@@ -41,6 +41,7 @@ class Faults:
     """It confirms adapters, but does not have them."""
     has_ids: bool = True
     foreign_tokens: bool = False
+    is_unhealthy: bool = False
     reason: str | None = None
     """The finish reason, in place of the true one."""
 
@@ -71,8 +72,10 @@ class ToyVllm:
                     "/version": {"version": toy.version},
                     "/v1/models": toy._models(),
                 }
-                known = self.path in documents
-                self.send_document(200 if known else 404, json.dumps(documents.get(self.path, {})))
+                status = 200 if self.path in documents else 404
+                if self.path == "/health" and toy.faults.is_unhealthy:
+                    status = 503
+                self.send_document(status, json.dumps(documents.get(self.path, {})))
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))

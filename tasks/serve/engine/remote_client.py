@@ -106,12 +106,12 @@ class RemoteClient:
         return "server"
 
     async def is_healthy(self) -> bool:
-        """Whether it answers; also a server without `/health`."""
+        """Whether it answers, and does not report that its engine is dead; also a server without `/health`."""
         try:
-            await self._http.get(f"{self.root}/health", timeout=CONTROL_SECONDS)
+            response = await self._http.get(f"{self.root}/health", timeout=CONTROL_SECONDS)
         except httpx.HTTPError:
             return False
-        return True
+        return response.status_code < 500
 
     async def load_adapter(self, name: str, path: str) -> None:
         """Loads an adapter; nothing happens where one of that name is loaded. Raises as `stream`."""

@@ -133,6 +133,9 @@ class RemoteServer:
         elif self._client is None:
             assert self.settings.base_url is not None
             self._client = RemoteClient(self.settings.base_url, self.settings.api_key_env, self.settings.stall_seconds)
+        if not await self.client.is_healthy():
+            what = "does not answer, or reports by `/health` that it is broken"
+            raise SourceError(what, where=self.client.base_url, fix=f"Start the server, or correct {OWNER}")
         try:
             models, engine = await self.client.models(), await self.client.engine()
         except FAILURES as error:
@@ -156,8 +159,16 @@ class RemoteServer:
         running = started_server(
             settings, self.folder, self.dtype, log, OWNER, ADAPTERS_AT_RUN_TIME, lambda: not self._is_closed
         )
-        self._process = await asyncio.to_thread(running.__enter__)
-        self._running = running
+
+        def start() -> ServerProcess:
+            """In a thread, which a cancellation does not end."""
+            process = running.__enter__()
+            self._running = running
+            if self._is_closed:
+                running.__exit__(None, None, None)
+            return process
+
+        self._process = await asyncio.to_thread(start)
         if self._client is not None:
             await self._client.close()
         self._client = RemoteClient(self._process.base_url, self.settings.api_key_env, self.settings.stall_seconds)

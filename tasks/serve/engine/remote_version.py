@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class RemoteVersion:
     def is_adapter(self) -> bool:
         return (self.folder / "adapter_config.json").is_file()
 
-    @property
+    @cached_property
     def files(self) -> str:
         """The digest of its files beside the weights: configuration, tokenizer, templates."""
         others = {name: path for name, path in files_below(self.folder).items() if path.suffix != ".safetensors"}

@@ -71,7 +71,7 @@ THOROUGH = {
     *("test_helpers", "test_import_closure", "test_linear", "test_logs", "test_masks", "test_memory", "test_packing"),
     "test_one_rendering",
     *("test_policy", "test_prompts", "test_quick", "test_scoring_methods", "test_secrets", "test_server_security"),
-    "test_typed_markers",
+    *("test_serve_process", "test_slow_clients", "test_swap", "test_typed_markers"),
 }
 """Files whose tests take seconds: statistics over many trials, texts made to be slow, every chat template. The same."""
 

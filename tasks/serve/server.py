@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 from types import FrameType
 
@@ -17,6 +18,8 @@ from tasks.serve.app.gateway import Gateway
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
+OTHER_FILES = 200
+"""Besides connections: libraries, logs, git, engines."""
 CLOSING_SECONDS = 5
 """For connections whose last response is complete."""
 
@@ -61,6 +64,17 @@ class GatewayServer(uvicorn.Server):
     async def _drain(self) -> None:
         await self.gateway.drain()
         self.should_exit = True
+
+
+def allow_files(connections: int) -> None:
+    """Raises this process's limit of open files for so many connections, as far as the system allows it."""
+    needed = connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < needed:
+            logger.warning(f"serve: {allowed} open files are allowed; `serve.limits.connections` needs {needed}")
 
 
 def listen(host: str, port: int) -> socket.socket:

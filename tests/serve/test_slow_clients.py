@@ -11,6 +11,9 @@ import pytest
 from support.gateway import SECRETS, RunningServer, make_gateway, served
 from support.toyengine import ToyEngine
 
+from tasks.errors import StropError
+from tasks.serve.server import listen
+
 ENGINE = ToyEngine()
 CONNECTIONS = 12
 
@@ -121,3 +124,8 @@ def test_connections_above_the_limit_are_refused(server: RunningServer) -> None:
         if len(server.server.server_state.connections) < CONNECTIONS:
             break
     assert is_answered(server)
+
+
+def test_a_port_that_is_used_is_one_line(server: RunningServer) -> None:
+    with pytest.raises(StropError, match=f"127.0.0.1 port {server.port}: cannot listen .*strop serve --port"):
+        listen("127.0.0.1", server.port)

@@ -44,6 +44,8 @@ class ToyEngine:
         """Errors of the next requests, before any event."""
         self.gate: asyncio.Event | None = None
         """If set: answers wait for it after their first piece."""
+        self.pause = 0.0
+        """Seconds after each piece."""
         self.pieces: Callable[[str], list[str]] = lambda text: [*text.replace(" ", "\0 ").split("\0")]
 
     async def answer(self, request: Request) -> AsyncIterator[Event]:
@@ -72,24 +74,28 @@ class ToyEngine:
         for number, piece in enumerate(pieces):
             top = ((piece, -0.5), ("?", -1.5))[: request.sampling.logprobs or 0]
             logprob = (TokenLogprob(piece, tuple(piece.encode()), -0.5, top),)
-            yield Delta(choice, piece, logprob if request.sampling.logprobs is not None else ())
+            if not self._is_call(request, text):
+                yield Delta(choice, piece, logprob if request.sampling.logprobs is not None else ())
             if number == 0 and self.gate is not None:
                 await self.gate.wait()
             if fault := next((error for word, error in self.faults.items() if word in text), None):
                 raise fault
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pause)
         yield self._finished(request, choice, "".join(pieces))
 
     def _finished(self, request: Request, choice: int, answer: str) -> Finished:
         tokens = len(self.pieces(answer)) + 1
         is_cut = request.sampling.max_tokens is not None and tokens > request.sampling.max_tokens
         calls: tuple[dict[str, Any], ...] = ()
-        if isinstance(request.prompt, ChatPrompt) and request.prompt.tools and "call " in answer:
+        if self._is_call(request, answer):
             calls = ({"name": answer.split("call ")[1].split()[0], "arguments": json.dumps({"q": "北京"})},)
         value = answer if isinstance(request.prompt, TaskPrompt) and "?" not in answer else None
         is_unparsed = isinstance(request.prompt, TaskPrompt) and value is None
         reason = "tool_calls" if calls else "length" if is_cut else "stop"
         return Finished(choice, reason, answer, tokens, calls, value, is_unparsed)  # type: ignore[arg-type]
+
+    def _is_call(self, request: Request, answer: str) -> bool:
+        return isinstance(request.prompt, ChatPrompt) and bool(request.prompt.tools) and "call " in answer
 
     def _text(self, request: Request) -> str:
         prompt = request.prompt

@@ -14,6 +14,8 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from tasks.errors import ConfigError
 from tasks.runtime.private_files import make_private_folder, read_private, write_private
 from tasks.serve.errors import ApiError
@@ -99,11 +101,12 @@ def open_key_ring(
 def _project_key(path: Path) -> str:
     """The project's key, made at the first start: loopback is no authentication, as every user of the machine may connect."""
     make_private_folder(path.parent)
-    try:
-        key = read_private(path).strip()
-    except FileNotFoundError:
-        key = ""
-    if len(key) < LEAST_CHARACTERS:
-        key = secrets.token_hex(32)
-        write_private(path, f"{key}\n")
+    with FileLock(path.with_name("key.lock")):  # two servers of one project may start at once
+        try:
+            key = read_private(path).strip()
+        except FileNotFoundError:
+            key = ""
+        if len(key) < LEAST_CHARACTERS:
+            key = secrets.token_hex(32)
+            write_private(path, f"{key}\n")
     return key

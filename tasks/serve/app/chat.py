@@ -64,7 +64,7 @@ def read_chat(document: Mapping[str, Any], call: Call) -> tuple[Job, ChatWriter]
     sampling = sampling_of(body, max_tokens, (body.top_logprobs or 0) if body.logprobs else None, schema)
     job = Job(call.path, body.model, prompt, sampling, body.unit(call.caller.name), body.n, body.metadata)
     options = (body.stream_options or StreamOptions()) if body.stream else None
-    return job, ChatWriter(options, has_logprobs=body.logprobs, may_call=bool(body.shown_tools))
+    return job, ChatWriter(options, has_logprobs=body.logprobs)
 
 
 def _require_consistent(body: ChatBody) -> None:
@@ -82,11 +82,9 @@ def _require_consistent(body: ChatBody) -> None:
 
 
 class ChatWriter(StreamWriter):
-    """Args: may_call: the prompt has tools: no piece of an answer is sent before it is known whether the answer is a call."""
-
-    def __init__(self, options: StreamOptions | None, *, has_logprobs: bool, may_call: bool) -> None:
+    def __init__(self, options: StreamOptions | None, *, has_logprobs: bool) -> None:
         super().__init__(options)
-        self.has_logprobs, self.may_call = has_logprobs, may_call
+        self.has_logprobs = has_logprobs
 
     def body(self, exchange: Exchange) -> dict[str, Any]:
         choices = []
@@ -105,15 +103,14 @@ class ChatWriter(StreamWriter):
             yield self._chunk(exchange, choice, {"role": "assistant", "content": ""})
 
     def piece(self, exchange: Exchange, delta: Delta) -> Iterator[dict[str, Any]]:
-        if not self.may_call and (delta.text or (delta.logprobs and self.has_logprobs)):
+        if delta.text or (delta.logprobs and self.has_logprobs):
             yield self._chunk(exchange, delta.choice, {"content": delta.text}, delta.logprobs)
 
     def ending(self, exchange: Exchange, answer: Finished) -> Iterator[dict[str, Any]]:
-        if self.may_call:
-            logprobs = exchange.logprobs.get(answer.choice, ())
+        """Calls are sent whole: an engine sends no piece of an answer that is calls."""
+        if answer.calls:
             calls = [{"index": number, **call} for number, call in enumerate(_calls(answer))]
-            delta = {"tool_calls": calls} if calls else {"content": answer.text}
-            yield self._chunk(exchange, answer.choice, delta, logprobs)
+            yield self._chunk(exchange, answer.choice, {"tool_calls": calls})
         yield self._chunk(exchange, answer.choice, {}, reason=_reason(answer))
 
     def empty(self, exchange: Exchange) -> dict[str, Any]:

@@ -117,9 +117,10 @@ def remote_version_of(config: PipelineConfig, number: int, folder: Path, receipt
         folder: its files (`weights_folder`).
 
     Raises:
-        BaseModelError: its base is missing, or has changed.
+        BaseModelError: the base of an adapter is missing, or has changed.
     """
     from tasks.base.convert import base_folder
+    from tasks.base.load import ADAPTER
     from tasks.base.pin import base_of
 
     evaluate = (receipt.get("params") or {}).get("evaluate") or {}
@@ -128,7 +129,7 @@ def remote_version_of(config: PipelineConfig, number: int, folder: Path, receipt
         number,
         receipt["weights"],
         folder,
-        base_folder(base_of(receipt["base"])),
+        base_folder(base_of(receipt["base"])) if (folder / ADAPTER).is_file() else folder,
         (receipt.get("metrics") or {}).get("precision", "fp32"),
         int(evaluate.get("max_new_tokens", config.evaluate.max_new_tokens)),
     )

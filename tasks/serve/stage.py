@@ -1,0 +1,75 @@
+"""The server of a project: it serves the champion of the ledger, and the next one when it changes.
+
+run(config, start_engine)      # until SIGTERM or Ctrl-C
+
+This process has neither torch nor MLflow: engines are processes of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from tasks import paths
+from tasks.serve.access.keys import KeyRing, open_key_ring
+from tasks.serve.app.gateway import Gateway
+from tasks.serve.app.interfaces import Route
+from tasks.serve.metrics import ServeMetrics
+from tasks.serve.server import GatewayServer, allow_files, listen
+from tasks.serve.settings import ServeSettings
+from tasks.serve.versions.ledger_watch import LedgerWatch
+from tasks.serve.versions.loaded import EngineFactory
+from tasks.serve.versions.versions import Versions
+from tasks.vcs import git
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: PipelineConfig, factory: EngineFactory, settings: ServeSettings | None = None) -> None:
+    """Serves until SIGTERM or Ctrl-C; then answers under way are completed.
+
+    Args:
+        settings: in place of `serve:` in params.yaml.
+
+    Raises:
+        ConfigError: a key is missing.
+        StropError: the port is used, or the project has no repository.
+    """
+    settings = settings or config.serve
+    git.require_repository()
+    keys = open_key_ring(settings.keys, paths.SERVE_KEY)
+    allow_files(settings.limits.connections)
+    listener = listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    logger.info(f"serve: http://{shown}:{port}/v1, its key is in {paths.SERVE_KEY}")
+    asyncio.run(_serve(config, factory, settings, keys, listener))
+
+
+async def _serve(
+    config: PipelineConfig, factory: EngineFactory, settings: ServeSettings, keys: KeyRing, listener: socket.socket
+) -> None:
+    metrics = ServeMetrics()
+
+    def count_swap(old: Route | None, new: Route) -> None:
+        metrics.swaps.inc()
+
+    versions = Versions(config.register_.model_name, factory, settings, count_swap, metrics.refusals.inc)
+    watch = LedgerWatch(versions, config.register_.ledger_remote)
+    server = GatewayServer(Gateway(settings, versions, keys, metrics=metrics))
+    tasks = [asyncio.ensure_future(work) for work in (watch.run(), versions.follow(), server.serve([listener]))]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await versions.close()
+    logger.info("serve: ended")

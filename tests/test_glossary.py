@@ -57,6 +57,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "ledger": ("heading", "docs/decisions/0003-ledger-in-git.md"),
     "retired (version)": ("heading", "docs/decisions/0033-retention.md"),
     "snapshot commit": ("file", "tasks/workspace/snapshot_commit.py"),
+    "served-path check": ("setting", "serve.engine.check"),
     "spool (of a server)": ("file", "tasks/feedback/spool.py"),
     "demonstration": ("heading", "docs/serving.md"),
 }

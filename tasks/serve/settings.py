@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from tasks.runtime.base_settings import Settings
 from tasks.serve.deliver.settings import DeliverSettings, ReviewSettings
+from tasks.serve.engine.engine_settings import EngineSettings
 
 Role = Literal["predict", "feedback", "admin"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -62,6 +63,8 @@ class ServeSettings(Settings):
     loaded_versions: Annotated[int, Field(ge=1, le=100)] = 1
     """Versions loaded beside the champion, for `<model>@vN` and `<model>@challenger`; the one that was used least recently is
     unloaded first. Each takes the memory of a model."""
+    engine: EngineSettings = EngineSettings()
+    """What computes the answers."""
     limits: LimitSettings = LimitSettings()
     """Limits of requests and connections."""
     deliver: DeliverSettings = DeliverSettings()

@@ -1,0 +1,147 @@
+"""One choice of an answer that a server sends in pieces: its text stream, its end, and how it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from tasks.scoring.read_answer import ReadAnswer
+from tasks.serve.engine.remote_tokens import RemoteTokens
+from tasks.serve.engine.rendering import Rendered
+from tasks.serve.engine.request import (
+    Delta,
+    EngineFailed,
+    Event,
+    Finished,
+    FinishReason,
+    Sampling,
+    TokenLogprob,
+)
+from tasks.serve.engine.text_stream import TextDecoder, TextStream
+
+REASONS: tuple[FinishReason, ...] = ("stop", "length")
+
+
+@dataclass
+class RemoteChoice:
+    """
+    Args:
+        ends: tokens at which an answer ends.
+        limit: most tokens of the answer.
+    """
+
+    index: int
+    rendered: Rendered
+    sampling: Sampling
+    tokens: RemoteTokens
+    ends: frozenset[int]
+    limit: int
+    is_finished: bool = False
+    _received: list[Any] = field(default_factory=list)
+    """Token ids, or pieces of text where the server sends none."""
+    _has_ids: bool | None = None
+    _stream: TextStream | None = None
+    _logprobs: list[TokenLogprob] = field(default_factory=list)
+    """Those of tokens whose text is held back."""
+
+    def take(self, choice: Mapping[str, Any]) -> Iterator[Event]:
+        """The events after a piece from the server.
+
+        Raises:
+            EngineFailed: the piece is no part of an answer.
+        """
+        if self.is_finished:
+            return
+        self._add(choice)
+        reason, reader = choice.get("finish_reason"), self.rendered.reader
+        is_held = reader.may_call  # calls are text that no client should see before they are complete
+        piece = self.stream.push(self._answer)
+        if piece and not is_held:
+            yield Delta(self.index, piece, self._taken_logprobs())
+        if self.stream.is_stopped or reason is not None:
+            yield from self._finish(reason, 0 if is_held else len(self.stream.sent))
+
+    @property
+    def stream(self) -> TextStream:
+        if self._stream is None:
+            decoder = self.tokens.by_ids if self._has_ids else cast(TextDecoder, self.tokens.by_text)
+            self._stream = TextStream(decoder, self.sampling.stop)
+        return self._stream
+
+    @property
+    def _answer(self) -> list[Any]:
+        """Without end tokens: their text would be a part of no answer."""
+        return [each for each in self._received if each not in self.ends] if self._has_ids else self._received
+
+    def _add(self, choice: Mapping[str, Any]) -> None:
+        ids, text = self.tokens.ids_of(choice), choice.get("text")
+        if not isinstance(text, str):
+            raise EngineFailed("the server's answer has no text")
+        if self._has_ids is None and (ids or text):
+            self._has_ids = ids is not None
+        self._received += ids or [] if self._has_ids else [text] if text else []
+        if self._has_ids and len(self._received) > self.limit:
+            raise EngineFailed(f"the server's answer has more than {self.limit} tokens")
+        if self.sampling.logprobs is not None:
+            probabilities = self.tokens.logprobs_of(choice, self.sampling.logprobs)
+            is_known = ids is not None and len(ids) == len(probabilities)
+            kept = [each for each, number in zip(probabilities, ids or (), strict=False) if number not in self.ends]
+            self._logprobs += kept if is_known else probabilities
+
+    def _finish(self, reason: Any, sent: int) -> Iterator[Event]:
+        if not self.stream.is_stopped and reason not in REASONS:
+            raise EngineFailed(f"the server ended its answer by `{str(reason)[:40]}`")
+        self.stream.finish(self._answer)
+        text, rendered = self.stream.sent, self.rendered
+        _require_json(self.sampling, text, reason)
+        read = rendered.reader.read(text) if rendered.is_task or rendered.reader.may_call else None
+        calls = calls_of(read) if read is not None and rendered.reader.may_call else ()
+        kept = self._kept_logprobs(len(text) - sent)
+        piece = "" if calls else text[sent:]
+        if piece or kept:
+            yield Delta(self.index, piece, kept)
+        value = (read.as_json, read.is_unparsed) if read is not None and rendered.is_task else (None, False)
+        ended: FinishReason = "stop" if self.stream.is_stopped else cast(FinishReason, reason)
+        if calls and ended == "stop":
+            ended = "tool_calls"
+        self.is_finished = True
+        yield Finished(self.index, ended, text, len(self._received), calls, *value)
+
+    def _taken_logprobs(self) -> tuple[TokenLogprob, ...]:
+        taken, self._logprobs = tuple(self._logprobs), []
+        return taken
+
+    def _kept_logprobs(self, characters: int) -> tuple[TokenLogprob, ...]:
+        """Those of the last piece, without tokens of a stop string."""
+        taken = self._taken_logprobs()
+        if not self.stream.is_stopped:
+            return taken
+        kept: list[TokenLogprob] = []
+        while len(kept) < len(taken) and sum(len(each.text) for each in kept) < characters:
+            kept.append(taken[len(kept)])
+        return tuple(kept)
+
+
+def calls_of(read: ReadAnswer) -> tuple[dict[str, Any], ...]:
+    """Calls with their arguments as JSON text; () for any other answer."""
+    if read.kind != "tool_calls" or read.is_unparsed:
+        return ()
+    calls = ((call["name"], call.get("arguments", {})) for call in read.as_json or ())
+    return tuple(
+        {"name": name, "arguments": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
+        for name, value in calls
+    )
+
+
+def _require_json(sampling: Sampling, text: str, reason: Any) -> None:
+    """Raises EngineFailed where a complete answer with a schema is not JSON: a server ignores fields that it does not know."""
+    if sampling.json_schema is None or reason == "length":
+        return
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EngineFailed("the server did not apply the JSON schema") from error
+    if not json.loads(sampling.json_schema) and not isinstance(document, dict):
+        raise EngineFailed("the server's answer is no JSON object")

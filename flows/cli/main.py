@@ -41,6 +41,7 @@ from flows.cli import (
     registry,
     reproduce,
     rows,
+    serve,
     sign,
 )
 from flows.cli import run as running
@@ -85,6 +86,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         inspect.doctor,
     ),
     "Serving": (
+        serve.serve,
         generate.generate,
         chat.chat,
         promote.approve,

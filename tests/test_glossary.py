@@ -44,6 +44,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "tier": ("setting", "gate.tiers"),
     "slice": ("setting", "gate.slices"),
     "degenerate answer": ("file", "tasks/scoring/degenerate_answers.py"),
+    "gateway": ("heading", "docs/decisions/0041-gateway.md"),
     "challenger": ("name", "tasks/model_store/ledger_entries.py:challenger"),
     "canary": ("name", "tasks/model_store/canaries.py:Canary"),
     "probe": ("setting", "evaluate.probes"),

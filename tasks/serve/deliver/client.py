@@ -12,11 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 from asyncio.subprocess import PIPE, Process
 
 from tasks.errors import ConfigError
-from tasks.serve.own_code import own_environment
+from tasks.serve.own_code import own_command, own_environment
 from tasks.serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ class DelivererClient:
         while True:
             began, how = loop.time(), "ended"
             try:
-                command = (sys.executable, "-m", "tasks.serve.deliver.process")
+                command = own_command("tasks.serve.deliver.process")
                 self.process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, env=own_environment())
                 how = f"ended with code {await self.process.wait()}"
             except OSError as error:  # no memory or descriptors for a process

@@ -17,13 +17,12 @@ import json
 import logging
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from tasks.feedback.check import FeedbackRefused
 from tasks.feedback.records import ServedResponse, Stored
-from tasks.serve.own_code import own_environment
+from tasks.serve.own_code import own_command, own_environment
 from tasks.serve.record.start import Start
 
 logger = logging.getLogger(__name__)
@@ -135,7 +134,7 @@ class RecorderClient:
     async def _begin(self) -> asyncio.StreamReader:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "tasks.serve.record.process", str(theirs.fileno())]
+            command = own_command("tasks.serve.record.process", str(theirs.fileno()))
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=own_environment()
             )

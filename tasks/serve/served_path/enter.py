@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from tasks.runtime.files import read_object, write_json
 from tasks.serve.engine.remote import RemoteEngine
 from tasks.serve.engine.remote_engines import RemoteEngines
 from tasks.serve.engine.remote_version import RemoteVersion
+from tasks.serve.own_code import own_command, own_environment
 from tasks.serve.served_path.comparison import Policy
 from tasks.serve.served_path.job import Job
 from tasks.serve.served_path.record import ServedCheck, check_path, identity_of, read_check
@@ -93,7 +93,7 @@ class CheckedEngines:
             path = Path(folder) / "job.json"
             write_json(path, job.as_json())
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tasks.serve.served_path.job", str(path)
+                *own_command("tasks.serve.served_path.job", str(path)), env=own_environment()
             )
             try:
                 code = await process.wait()

@@ -55,7 +55,7 @@ class Outcome:
             f"Decide: {approval_commands(self.version)}",
             "expired": f"Version {self.version} passed the gate, but its approval expired on {as_time(self.until)}; {serves}. "
             "Judge it again: strop run --rejudge",
-            "canary": f"Version {self.version} passed the gate and answers a share of the users as a canary; {serves}. "
+            "canary": f"Version {self.version} answers a share of the users as a canary, until their ratings decide; {serves}. "
             "See: strop canary status",
             "rejected": f"Version {self.version} passed the gate, but a person rejected it or its canary was taken back "
             f"(see strop history); {serves}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import importlib.util
 import re
 import sys
@@ -307,3 +308,11 @@ def test_no_participle_stands_as_a_name() -> None:
                 names += [node.attr for node in nodes if isinstance(node, ast.Attribute)]
                 names += [node.name or "" for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
                 assert not [name for name in names if PARTICIPLES.fullmatch(name)], path
+
+
+def test_pytest_enters_every_folder_with_tests(request: pytest.FixtureRequest) -> None:
+    ignored = request.config.getini("norecursedirs")
+    folders = {
+        part for path in (REPOSITORY / "tests").rglob("test_*.py") for part in path.relative_to(REPOSITORY).parts[:-1]
+    }
+    assert not [(name, pattern) for name in folders for pattern in ignored if fnmatch.fnmatch(name, pattern)]

@@ -25,6 +25,7 @@ from flows.cli import (
     audit,
     bom,
     build,
+    canary,
     chat,
     check,
     compare,
@@ -41,6 +42,7 @@ from flows.cli import (
     registry,
     reproduce,
     rows,
+    serve,
     sign,
 )
 from flows.cli import run as running
@@ -85,6 +87,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         inspect.doctor,
     ),
     "Serving": (
+        serve.serve,
         generate.generate,
         chat.chat,
         promote.approve,
@@ -102,6 +105,7 @@ GROUPS = {
     "data": (data.app, "Data"),
     "judge": (judge.app, "Data"),
     "registry": (registry.app, "Serving"),
+    "canary": (canary.app, "Serving"),
 }
 """Name → its subcommands, and the panel."""
 

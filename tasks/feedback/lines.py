@@ -16,11 +16,15 @@ _START = re.compile(rb'\{"kind":"(\w+)","id":"(\w+)"')
 
 
 def encode_line(record: Mapping[str, Any]) -> bytes:
-    """A record as a line: checksum of the JSON, a space, the JSON."""
+    """A record as a line."""
     try:
-        content = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+        return checked_line(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode())
     except UnicodeEncodeError:  # half of a surrogate pair
-        content = json.dumps(record, separators=(",", ":")).encode()
+        return checked_line(json.dumps(record, separators=(",", ":")).encode())
+
+
+def checked_line(content: bytes) -> bytes:
+    """JSON as a line: its checksum, a space, the JSON."""
     return b"%08x %b\n" % (zlib.crc32(content), content)
 
 

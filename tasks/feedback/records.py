@@ -71,7 +71,7 @@ class ServedResponse:
     shadow_of: str = ""
     """The id of the response that was sent instead."""
     arm: str = ""
-    """Of a canary: `champion` or `canary`; "" without one."""
+    """Of a canary: `champion:3f2a91c07b5d` or `canary:3f2a91c07b5d`, with the beginning of its id; "" without one."""
     omitted: str = ""
     """Why the texts are omitted: NOT_SAMPLED, or the kind of personal data that `curate.pii` refuses, such as `pii_email`."""
 

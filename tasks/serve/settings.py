@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tasks.runtime.base_settings import Settings
+from tasks.serve.deliver.settings import DeliverSettings, ReviewSettings
 from tasks.serve.engine.engine_settings import EngineSettings
 
 Role = Literal["predict", "feedback", "admin"]
@@ -66,6 +67,10 @@ class ServeSettings(Settings):
     """What computes the answers."""
     limits: LimitSettings = LimitSettings()
     """Limits of requests and connections."""
+    deliver: DeliverSettings = DeliverSettings()
+    """Traces in MLflow of what was served."""
+    review: ReviewSettings = ReviewSettings()
+    """Answers that people should look at, in a review queue of MLflow."""
 
     @model_validator(mode="after")
     def _names_keys_once(self) -> "ServeSettings":

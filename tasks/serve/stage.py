@@ -1,8 +1,8 @@
-"""The server of a project: it serves the champion of the ledger, and the next one when it changes.
+"""The server of a project: `strop serve`. It serves the champion of the ledger, and the next one when it changes.
 
 run(config, start_engine)      # until SIGTERM or Ctrl-C
 
-This process has neither torch nor MLflow: engines are processes of their own.
+This process has neither torch nor MLflow: engines are processes of their own (docs/decisions/0041-gateway.md).
 """
 
 from __future__ import annotations

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from tasks import paths
 from tasks.feedback import spool
 from tasks.feedback.lines import encode_line, read_lines
 from tasks.feedback.retention import expired_segments
 from tasks.feedback.spool import SpoolWriter, read_spool, segments
+from tasks.retention.folders import spool_removals
+from tasks.retention.plan import in_order
 
 
 @pytest.fixture(autouse=True)
@@ -142,3 +145,15 @@ def test_only_the_owner_may_read_the_records() -> None:
         writer.append(record(1))
         assert writer.folder.stat().st_mode & 0o077 == 0
     assert segments(FOLDER)[0].stat().st_mode & 0o077 == 0
+
+
+def test_gc_removes_the_records_of_servers_whose_retention_has_ended() -> None:
+    assert list(spool_removals(1.0)) == []
+    with SpoolWriter(paths.SPOOL, 10_000) as writer:
+        writer.append(record(1))
+    (path,) = segments(paths.SPOOL)
+    assert list(spool_removals(1.0)) == []
+    os.utime(path, (0, 0))
+    (removal,) = spool_removals(1.0)
+    assert (removal.kind, removal.paths) == ("served records", (path,))
+    assert in_order([removal])[0].bytes == path.stat().st_size

@@ -13,6 +13,7 @@ from tasks.pii.settings import PiiSettings
 
 SPOOL = Path(".strop/serve/spool")
 APP = Giver("app")
+SERVED: dict[str, Any] = {"name": "app", "kind": "served", "shape": "row", "family": "qa", "rating": "rating"}
 
 
 def response(number: int = 1, text: str = "Lyon", **changes: Any) -> ServedResponse:
@@ -43,3 +44,15 @@ def store(settings: RecordSettings | None = None, pii: PiiSettings | None = None
 
 def records(kind: str | None = None) -> list[dict[str, Any]]:
     return [line.record for line in read_spool(SPOOL) if kind in (None, line.start[0])]
+
+
+def fill_spool(text: str) -> None:
+    """Two responses of one conversation and a shadow answer with a text; the second is corrected. And another one, rated."""
+    spool = store()
+    for number in (1, 2):
+        spool.add_response(response(number, text=text, unit="c1"))
+    spool.add_response(response(3, text=text, is_shadow=True, shadow_of=response_id(2)))
+    spool.add_response(response(9))
+    spool.add_feedback({"response_id": response_id(2), "type": "demonstration", "value": f"{text}！"}, APP)
+    spool.add_feedback({"response_id": response_id(9), "value": True}, APP)
+    spool.writer.close()

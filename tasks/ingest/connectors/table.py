@@ -60,6 +60,14 @@ def _traces_problem(settings: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _served_problem(settings: Mapping[str, Any]) -> str | None:
+    if settings["shape"] != "row":
+        return "kind `served` returns records of shape `row`"
+    if (settings["tracking_uri"] is None) != (settings["experiment"] is None):
+        return "kind `served` needs both `tracking_uri` and `experiment`, or neither: where people review answers in MLflow"
+    return None
+
+
 CONNECTORS: PluginTable[SourceKind] = PluginTable(
     "source kind",
     {
@@ -88,6 +96,14 @@ CONNECTORS: PluginTable[SourceKind] = PluginTable(
             requires={"tracking_uri", "experiment"},
             allows={"rating", "rating_min", "answer"},
             problem=_traces_problem,
+        ),
+        "served": SourceKind(
+            "tasks.ingest.connectors.served:Served",
+            allows={
+                *("rating", "rating_min", "feedback_from", "cap_per_user", "free_prompts"),
+                *("tracking_uri", "experiment"),
+            },
+            problem=_served_problem,
         ),
     },
     stages=(),  # the stages read batches, not sources

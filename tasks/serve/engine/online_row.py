@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from tasks.inference.decoder import Row
-from tasks.scoring.read_answer import AnswerReader, ReadAnswer
+from tasks.scoring.read_answer import AnswerReader
 from tasks.serve.engine.choose import Chooser, log_probabilities, token_logprob
 from tasks.serve.engine.request import Delta, EngineFailed, Event, Finished, FinishReason, TokenLogprob
 from tasks.serve.engine.text_stream import TextStream
+from tasks.serve.engine.tool_calls import calls_of
 
 Sink = Callable[[Event | Exception], None]
 """Takes the events of a request, or the error with which it ends."""
@@ -84,7 +83,7 @@ class OnlineRow(Row):
         self.stream.finish(self.answer)
         text = self.stream.sent
         read = self.reader.read(text) if self.is_task or self.reader.may_call else None
-        calls = _calls_of(read) if read is not None and self.reader.may_call else ()
+        calls = calls_of(read) if read is not None and self.reader.may_call else ()
         if self.stream.is_stopped:
             reason = "stop"
         kept = self._kept_logprobs(len(text) - sent)
@@ -109,16 +108,3 @@ class OnlineRow(Row):
         while len(kept) < len(taken) and sum(len(each.text) for each in kept) < characters:
             kept.append(taken[len(kept)])
         return tuple(kept)
-
-
-def _calls_of(read: ReadAnswer) -> tuple[dict[str, Any], ...]:
-    """Calls with their arguments as JSON text; () for any other answer."""
-    if read.kind != "tool_calls" or read.is_unparsed:
-        return ()
-    return tuple(
-        {"name": call["name"], "arguments": _as_text(call.get("arguments", {}))} for call in read.as_json or ()
-    )
-
-
-def _as_text(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

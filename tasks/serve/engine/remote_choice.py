@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from tasks.scoring.read_answer import ReadAnswer
 from tasks.serve.engine.remote_tokens import RemoteTokens
 from tasks.serve.engine.rendering import Rendered
 from tasks.serve.engine.request import (
@@ -20,6 +19,7 @@ from tasks.serve.engine.request import (
     TokenLogprob,
 )
 from tasks.serve.engine.text_stream import TextDecoder, TextStream
+from tasks.serve.engine.tool_calls import calls_of
 
 REASONS: tuple[FinishReason, ...] = ("stop", "length")
 
@@ -122,17 +122,6 @@ class RemoteChoice:
         while len(kept) < len(taken) and sum(len(each.text) for each in kept) < characters:
             kept.append(taken[len(kept)])
         return tuple(kept)
-
-
-def calls_of(read: ReadAnswer) -> tuple[dict[str, Any], ...]:
-    """Calls with their arguments as JSON text; () for any other answer."""
-    if read.kind != "tool_calls" or read.is_unparsed:
-        return ()
-    calls = ((call["name"], call.get("arguments", {})) for call in read.as_json or ())
-    return tuple(
-        {"name": name, "arguments": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
-        for name, value in calls
-    )
 
 
 def _require_json(sampling: Sampling, text: str, reason: Any) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 from tasks.serve.engine.request import RequestRejected, Sampling
 
+LEAST_TEMPERATURE = 1e-4
+"""A lower one is greedy decoding, as in the embedded engine (choose.py)."""
 MOST_LOGPROBS = 20
 """vLLM's own limit, `--max-logprobs`."""
 
 
 def is_shared(sampling: Sampling) -> bool:
     """Whether all choices of a request are one answer: vLLM refuses `n` with greedy decoding."""
-    return sampling.temperature == 0.0
+    return sampling.temperature < LEAST_TEMPERATURE
 
 
 def completion_body(
@@ -42,7 +44,7 @@ def completion_body(
         "model": model,
         "prompt": [*prompt],
         "max_tokens": max_tokens,
-        "temperature": sampling.temperature,
+        "temperature": 0.0 if is_shared(sampling) else sampling.temperature,
         "top_p": 1.0 if is_shared(sampling) else sampling.top_p,
         "top_k": -1,
         "min_p": 0.0,

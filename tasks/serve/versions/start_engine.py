@@ -1,4 +1,4 @@
-"""Starts the engine of a prepared version: the one place that knows which engine serves."""
+"""Starts the embedded engine of a prepared version. Which engine serves: factory.py."""
 
 from __future__ import annotations
 

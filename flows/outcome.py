@@ -9,7 +9,7 @@ from tasks.promote.candidates import as_time
 from tasks.state.verdict import rows_needed_text
 
 Kind = Literal[
-    "nothing_new", "promoted", "waiting", "expired", "rejected", "refused", "inconclusive", "back_at_champion"
+    "nothing_new", "promoted", "waiting", "expired", "canary", "rejected", "refused", "inconclusive", "back_at_champion"
 ]
 
 STATE_NAMES: dict[Kind, str] = {
@@ -17,6 +17,7 @@ STATE_NAMES: dict[Kind, str] = {
     "promoted": "Promoted",
     "waiting": "Waiting",
     "expired": "Expired",
+    "canary": "Canary",
     "rejected": "Rejected",
     "refused": "Refused",
     "inconclusive": "Inconclusive",
@@ -54,7 +55,10 @@ class Outcome:
             f"Decide: {approval_commands(self.version)}",
             "expired": f"Version {self.version} passed the gate, but its approval expired on {as_time(self.until)}; {serves}. "
             "Judge it again: strop run --rejudge",
-            "rejected": f"Version {self.version} passed the gate, but a person rejected it (see strop history); {serves}.",
+            "canary": f"Version {self.version} answers a share of the users as a canary, until their ratings decide; {serves}. "
+            "See: strop canary status",
+            "rejected": f"Version {self.version} passed the gate, but a person rejected it or its canary was taken back "
+            f"(see strop history); {serves}.",
             "refused": f"The gate refused version {self.version}; {serves}.",
             "inconclusive": f"The test rows do not show whether version {self.version} is better"
             f"{rows_needed_text(self.rows_needed)}; {serves}.",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ ROOMS = (
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 PACKAGES = (
     *("runtime", "vcs", "state", "workspace", "records", "dataset", "pii", "scoring", "expression"),
-    *("chat", "base", "prompts", "inference", "model_store", "sandbox", "signing", "tracking"),
+    *("chat", "base", "prompts", "inference", "model_store", "sandbox", "signing", "tracking", "feedback"),
 )
 """What rooms share."""
 
@@ -238,9 +240,9 @@ def test_no_two_stages_write_the_same() -> None:
 def test_nothing_of_ours_shadows_a_library() -> None:
     assert not list((REPOSITORY / "mlflow").rglob("__init__.py"))
     assert not list((REPOSITORY / "data").rglob("__init__.py"))
-    found = importlib.util.find_spec("mlflow")
-    assert found is not None
-    assert "site-packages" in str(found.origin)
+    result = importlib.util.find_spec("mlflow")
+    assert result is not None
+    assert "site-packages" in str(result.origin)
 
 
 def test_no_folder_at_the_root_is_named_like_a_library_that_it_would_shadow() -> None:
@@ -262,10 +264,10 @@ def test_the_command_shows_its_help_without_heavy_libraries() -> None:
 
     heavy = ("torch", "transformers", "mlflow", "prefect", "dvc", "great_expectations", "pandas", "datasets")
     code = f"import sys, flows.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
-    told = subprocess.run(
+    error = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout
-    assert told.strip() == "[]"
+    assert error.strip() == "[]"
 
 
 def test_what_the_benchmarks_import_of_ours_is_there() -> None:
@@ -280,13 +282,37 @@ def test_what_the_benchmarks_import_of_ours_is_there() -> None:
 
 def defined(module: Path) -> set[str]:
     """Names that stand at the top of a module."""
-    found: set[str] = set()
+    result: set[str] = set()
     for node in ast.parse((REPOSITORY / module).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
+            result.add(node.name)
         elif isinstance(node, ast.ImportFrom | ast.Import):
-            found.update(alias.asname or alias.name for alias in node.names)
+            result.update(alias.asname or alias.name for alias in node.names)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found.update(each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
-    return found
+            result.update(each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
+    return result
+
+
+PARTICIPLES = re.compile(r"\b(told|found|wanted|asked|said|sought)\b")
+
+
+def test_no_participle_stands_as_a_name() -> None:
+    for folder in ("flows", "tasks", "tests", "benchmarks"):
+        for path in sorted((REPOSITORY / folder).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            if PARTICIPLES.search(text):
+                nodes = list(ast.walk(ast.parse(text)))
+                names = [node.id for node in nodes if isinstance(node, ast.Name)]
+                names += [node.arg for node in nodes if isinstance(node, ast.arg)]
+                names += [node.attr for node in nodes if isinstance(node, ast.Attribute)]
+                names += [node.name or "" for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+                assert not [name for name in names if PARTICIPLES.fullmatch(name)], path
+
+
+def test_pytest_enters_every_folder_with_tests(request: pytest.FixtureRequest) -> None:
+    ignored = request.config.getini("norecursedirs")
+    folders = {
+        part for path in (REPOSITORY / "tests").rglob("test_*.py") for part in path.relative_to(REPOSITORY).parts[:-1]
+    }
+    assert not [(name, pattern) for name in folders for pattern in ignored if fnmatch.fnmatch(name, pattern)]

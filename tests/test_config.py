@@ -87,13 +87,13 @@ def test_every_recipe_parses(recipe: Path) -> None:
 
 
 def fields(model: type, prefix: str = "") -> list[tuple[str, str | None]]:
-    found: list[tuple[str, str | None]] = []
+    result: list[tuple[str, str | None]] = []
     for name, field in model.model_fields.items():  # type: ignore[attr-defined]
         path = f"{prefix}{field.alias or name}"
-        found.append((path, field_docs(model).get(name)))
+        result.append((path, field_docs(model).get(name)))
         if inner := settings_within(field.annotation):
-            found += fields(inner, f"{path}.")
-    return found
+            result += fields(inner, f"{path}.")
+    return result
 
 
 def test_every_setting_is_explained_under_its_field() -> None:

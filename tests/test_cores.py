@@ -68,7 +68,7 @@ def test_two_threads_of_one_core_count_once(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     siblings = {0: "0-1", 1: "0-1", 2: "2-3"}
     files = {
-        f"sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list": f"{told}\n" for n, told in siblings.items()
+        f"sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list": f"{error}\n" for n, error in siblings.items()
     }
     limits = read_limits(cgroups(tmp_path, "0::/\n", V2, files))
     assert (limits.physical, limits.logical) == (2, {0, 1, 2})

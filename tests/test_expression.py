@@ -23,8 +23,8 @@ ROWS = {
 
 def holds(text: str) -> list[bool]:
     table = pa.table({name: pa.array(values, pa.string()) for name, values in ROWS.items()})
-    found: list[bool] = parse_expression(text).holds(table).tolist()
-    return found
+    result: list[bool] = parse_expression(text).holds(table).tolist()
+    return result
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "degenerate answer": ("file", "tasks/scoring/degenerate_answers.py"),
     "gateway": ("heading", "docs/decisions/0041-gateway.md"),
     "challenger": ("name", "tasks/model_store/ledger_entries.py:challenger"),
+    "canary": ("name", "tasks/model_store/canaries.py:Canary"),
     "probe": ("setting", "evaluate.probes"),
     "judge": ("setting", "evaluate.judge"),
     "rubric": ("name", "tasks/evaluate/judge/rubric.py:Rubric"),
@@ -57,6 +58,8 @@ USED_BY: dict[str, tuple[str, str]] = {
     "ledger": ("heading", "docs/decisions/0003-ledger-in-git.md"),
     "retired (version)": ("heading", "docs/decisions/0033-retention.md"),
     "snapshot commit": ("file", "tasks/workspace/snapshot_commit.py"),
+    "spool (of a server)": ("file", "tasks/feedback/spool.py"),
+    "demonstration": ("heading", "docs/serving.md"),
 }
 """Term → the heading of a page, setting, path or name in the code that uses it."""
 
@@ -68,10 +71,10 @@ REPLACED = frozenset({
 ALLOWED = {
     ("tasks/validate/contract/custom_rules.py", "said"): "the key `said` of a custom rule in data/contract",
     ("tasks/build/stage.py", "asked"): "a key of `strop data build --json`",
-    ("tasks/build/stage.py", "not_asked"): "the same",
+    ("tasks/build/stage.py", "not_generated"): "the same",
     ("tasks/build/stage.py", "remembered"): "the same",
     ("flows/cli/build.py", "asked"): "the same",
-    ("flows/cli/build.py", "not_asked"): "the same",
+    ("flows/cli/build.py", "not_generated"): "the same",
     ("flows/cli/build.py", "remembered"): "the same",
     ("tasks/curate", "sketch_batch"): "a module path",
     ("tasks/curate", "sketch_file"): "a module path",
@@ -136,7 +139,7 @@ def test_settings_and_files_that_a_definition_names_exist() -> None:
 
 
 def test_words_that_the_glossary_replaces_are_no_part_of_a_name() -> None:
-    found = []
+    result = []
     for package in ("tasks", "flows"):
         for path in sorted((REPOSITORY / package).rglob("*.py")):
             file = str(path.relative_to(REPOSITORY))
@@ -147,5 +150,5 @@ def test_words_that_the_glossary_replaces_are_no_part_of_a_name() -> None:
                     file.startswith(where) and (word == name or word in module_names) for where, word in ALLOWED
                 )
                 if parts & REPLACED and not allowed:
-                    found.append(f"{file}: {name}")
-    assert not found, "\n".join(found)
+                    result.append(f"{file}: {name}")
+    assert not result, "\n".join(result)

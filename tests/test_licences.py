@@ -23,10 +23,10 @@ PERMISSIVE = re.compile(
 
 def licence_of(package: Distribution) -> str:
     """What a package's metadata say: expression, the field's first line, and classifiers."""
-    told = package.metadata
-    field = (told.get("License") or "").strip().split("\n")[0]
-    classifiers = [each for each in told.get_all("Classifier") or [] if each.startswith("License")]
-    return " | ".join(filter(None, [told.get("License-Expression"), field, *classifiers]))
+    error = package.metadata
+    field = (error.get("License") or "").strip().split("\n")[0]
+    classifiers = [each for each in error.get_all("Classifier") or [] if each.startswith("License")]
+    return " | ".join(filter(None, [error.get("License-Expression"), field, *classifiers]))
 
 
 @cache
@@ -45,21 +45,21 @@ def packages_on_the_page() -> dict[str, str]:
 
 
 def test_every_package_that_is_not_plainly_permissive_is_on_the_page() -> None:
-    found = {name: licence for name, licence in installed().items() if needs_a_line(licence)}
-    missing = {name: licence for name, licence in found.items() if name not in packages_on_the_page()}
+    result = {name: licence for name, licence in installed().items() if needs_a_line(licence)}
+    missing = {name: licence for name, licence in result.items() if name not in packages_on_the_page()}
     assert missing == {}, "add it to docs/licences.md, with who brings it and how it is used"
-    assert "grandalf" in found
-    assert "python-stdnum" in found
+    assert "grandalf" in result
+    assert "python-stdnum" in result
 
 
 @pytest.mark.parametrize("name", packages_on_the_page())
 def test_a_package_on_the_page_is_here_under_that_kind_of_licence(name: str) -> None:
-    said, licence = packages_on_the_page()[name], installed()[name]
+    output, licence = packages_on_the_page()[name], installed()[name]
     for kind in ("LGPL", "MPL", "EPL", "Artistic"):
         if kind in licence:
-            assert kind in said
+            assert kind in output
     if "GPL" in licence.replace("LGPL", ""):
-        assert "GPL" in said
+        assert "GPL" in output
 
 
 def test_packaged_data_are_on_the_page_in_their_version() -> None:

@@ -140,8 +140,8 @@ def test_text_made_to_be_slow_takes_seconds_at_most(name: str, given: str) -> No
 
 def test_finds_that_free_one_another_one_by_one_are_all_masked() -> None:
     for one, kind in (("+12025550100", "PHONE"), ("GB82WEST12345698765432", "IBAN")):
-        found = mask.find(one * 300)
-        assert mask.mask(one * 300, found).count(f"[{kind}]") == 300
+        result = mask.find(one * 300)
+        assert mask.mask(one * 300, result).count(f"[{kind}]") == 300
 
 
 def test_marks_in_any_order_come_out_as_the_library_puts_them() -> None:

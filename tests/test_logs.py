@@ -217,8 +217,8 @@ for number in range({lines}):
     assert all(path.stat().st_size <= 20_000 for path in files)
     written = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     pattern = re.compile(r"\S+ INFO tasks\.curate\.stage: (\d) (\d+) x{100}")
-    found = {match.groups() for line in written if (match := pattern.fullmatch(line))}
-    assert found == {(str(name), str(number)) for name in range(processes) for number in range(lines)}
+    result = {match.groups() for line in written if (match := pattern.fullmatch(line))}
+    assert result == {(str(name), str(number)) for name in range(processes) for number in range(lines)}
     assert len(written) == lines * processes
 
 

@@ -27,12 +27,12 @@ def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
 
 def kept(sha256: str | None, path: str = "1.png") -> dict[str, Any]:
     """OpenAI's part that is an image, as ingestion leaves it."""
-    found = {"sha256": sha256} if sha256 else {"fault": "stands on the web"}
-    return {"type": "image_url", "image_url": {"path": path, **found}}
+    result = {"sha256": sha256} if sha256 else {"fault": "stands on the web"}
+    return {"type": "image_url", "image_url": {"path": path, **result}}
 
 
-def turns(*said: str) -> list[dict[str, str]]:
-    return [dict(zip(("role", "content"), each.split(" ", 1), strict=True)) for each in said]
+def turns(*output: str) -> list[dict[str, str]]:
+    return [dict(zip(("role", "content"), each.split(" ", 1), strict=True)) for each in output]
 
 
 @pytest.mark.parametrize(
@@ -486,31 +486,31 @@ def test_a_pair_whose_messages_are_the_better_dialogue_is_a_row() -> None:
 
 
 def test_a_completion_of_kto_may_be_a_turn_and_is_kept_if_there_are_other_turns() -> None:
-    asked, answer = turns("user a"), turns("assistant b")
+    requests, answer = turns("user a"), turns("assistant b")
     row = ROW | {"input": "a", "output": "b", "desirable": "true"}
-    assert read("kto", prompt=asked, completion=answer, label=True) == row
-    assert read("kto", messages=asked, completion="b", label=True) == row
-    assert read("kto", messages=[*asked, *answer], completion="b", label=True) == row
-    assert read("kto", messages=[*asked, *answer], completion="", label=True) == row, "an empty cell of CSV"
+    assert read("kto", prompt=requests, completion=answer, label=True) == row
+    assert read("kto", messages=requests, completion="b", label=True) == row
+    assert read("kto", messages=[*requests, *answer], completion="b", label=True) == row
+    assert read("kto", messages=[*requests, *answer], completion="", label=True) == row, "an empty cell of CSV"
     for completion in ("other", turns("user a", "assistant b")):
-        problem = read("kto", messages=[*asked, *answer], completion=completion, label=True)
+        problem = read("kto", messages=[*requests, *answer], completion=completion, label=True)
         assert isinstance(problem, Problem)
         assert problem.field == "completion"
 
 
 def test_a_second_system_text_is_refused_unless_it_is_the_same() -> None:
-    said = [("system", "s"), ("human", "a"), ("gpt", "b")]
-    assert read("sharegpt", **sharegpt(*said, system="s ")) == read("sharegpt", **sharegpt(*said))
-    assert read("sharegpt", **sharegpt(*said, system="t")) == Problem(
+    output = [("system", "s"), ("human", "a"), ("gpt", "b")]
+    assert read("sharegpt", **sharegpt(*output, system="s ")) == read("sharegpt", **sharegpt(*output))
+    assert read("sharegpt", **sharegpt(*output, system="t")) == Problem(
         "wrong_type", "system", "a system text beside another in the turns"
     )
 
 
 @pytest.mark.parametrize("tags", ["B-x M-x E-x O S-y", "B-x I-x E-x O S-y", "B-x I-x L-x O U-y", "B-x I-x I-x O B-y"])
 def test_tags_of_other_schemes_are_the_same_entities(tags: str) -> None:
-    found = read("conll", tokens=list("一二三四五"), tags=tags.split())
-    assert isinstance(found, dict)
-    assert [(each["type"], each["text"]) for each in json.loads(found["output"])] == [("x", "一二三"), ("y", "五")]
+    result = read("conll", tokens=list("一二三四五"), tags=tags.split())
+    assert isinstance(result, dict)
+    assert [(each["type"], each["text"]) for each in json.loads(result["output"])] == [("x", "一二三"), ("y", "五")]
 
 
 @pytest.mark.parametrize("tags", ["E-x", "M-x", "S-x I-x", "B-x E-x I-x", "B-x L-x E-x", "S", "E"])

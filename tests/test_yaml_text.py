@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -35,11 +36,11 @@ def test_a_bomb_is_one_line_at_once_in_every_file_that_is_yaml(text: str, tmp_pa
     path.write_text(text)
     start = time.process_time()
     for read in (load_config, load_contract):
-        with pytest.raises(ConfigError) as told:
+        with pytest.raises(ConfigError) as error:
             read(path)
-        assert "not readable as YAML" in str(told.value)
-        assert "\n" not in str(told.value)
-        assert len(str(told.value)) < 600
+        assert "not readable as YAML" in str(error.value)
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 600
     with pytest.raises(ConfigError, match="not readable as YAML"):
         read_templates(tmp_path)
     assert time.process_time() - start < 5
@@ -47,9 +48,9 @@ def test_a_bomb_is_one_line_at_once_in_every_file_that_is_yaml(text: str, tmp_pa
 
 def test_names_that_people_use_are_read() -> None:
     text = "base: &base {rank: 8, layers: [q, v]}\none:\n  <<: *base\n  rank: 16\ntwo: [*base, *base]\n"
-    found = load_yaml(text)
-    assert found["one"] == {"rank": 16, "layers": ["q", "v"]}
-    assert found["two"] == [{"rank": 8, "layers": ["q", "v"]}] * 2
+    result = load_yaml(text)
+    assert result["one"] == {"rank": 16, "layers": ["q", "v"]}
+    assert result["two"] == [{"rank": 8, "layers": ["q", "v"]}] * 2
     assert load_yaml(text, "rt")["one"]["rank"] == 16
 
 
@@ -63,3 +64,10 @@ def test_yaml_that_dvc_cannot_read_is_an_error_before_a_run(text: str, tmp_path:
     path.write_text(f"base:\n  model: x\n{text}", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"line 3.*in quotes"):
         load_config(path)
+
+
+def test_an_error_has_its_line_and_no_text_of_the_parser() -> None:
+    with pytest.raises(ValueError, match=re.escape('line 3: found duplicate key "promote"') + "$"):
+        load_yaml("promote: {}\nbase: a\npromote:\n  approval: none\n")
+    with pytest.raises(ValueError, match=r"line 3: did not find expected ',' or '\]' \(.* that began in line 1\)$"):
+        load_yaml("a: [1,\nb: 2")

@@ -43,10 +43,10 @@ def _lines(built: RecipeResult, dry_run: bool) -> list[str]:
         lines.append(f"  {built.made - built.new:,} more are in its files already")
     for reason, count in built.refused.items():
         lines.append(f"  refused {count:,}: {reason.replace('_', ' ')}")
-    if built.asked or built.remembered:
-        lines.append(f"  answers: {built.asked:,} generated, {built.remembered:,} cached")
-    if built.not_asked:
-        lines.append(f"  at least {built.not_asked:,} answers would be generated")
+    if built.generated or built.remembered:
+        lines.append(f"  answers: {built.generated:,} generated, {built.remembered:,} cached")
+    if built.not_generated:
+        lines.append(f"  at least {built.not_generated:,} answers would be generated")
     if built.file:
         lines.append(f"  → {escape(printable(built.file))}")
         if built.collected_by is None:

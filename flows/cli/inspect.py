@@ -39,7 +39,7 @@ def status(as_json: Json = False) -> None:
 
 
 def history(as_json: Json = False) -> None:
-    """All versions: judged, promoted, rolled back, rejected, retired, by whom and why; and which one served when."""
+    """All versions: judged, tried as a canary, promoted, rolled back, rejected, retired, by whom and why; and which served when."""
     settings = enter_project()
     from tasks.model_store.ledger_entries import served_until
     from tasks.model_store.ledger_remote import follow_if_possible
@@ -83,6 +83,7 @@ def _forgotten(model: str) -> dict[int, int]:
     return dict(Counter(version for version, split in versions if split in IN_WEIGHTS))
 
 
+CANARY_STYLES = {"canary": "cyan", "canary_ended": "cyan"}
 GATE_STYLES = {"passed": "green", "inconclusive": "yellow"}
 
 
@@ -96,11 +97,18 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
     names = ("version", "what", "when (UTC)", "served until", "gate", "dataset", "weights", "who")
     columns = (Column(name, overflow="ellipsis", no_wrap=True) for name in names)
     table = table_of(*columns, Column("why", overflow="fold"))
-    styles = {"promoted": "green", "rolled_back": "yellow", "rejected": "red", "retired": "dim", "judged": ""}
+    styles = {
+        "promoted": "green",
+        "rolled_back": "yellow",
+        "rejected": "red",
+        "retired": "dim",
+        "judged": "",
+        **CANARY_STYLES,
+    }
     for entry, until in zip(entries, served_until(entries), strict=True):
         serves = " ●" if entry.version == champion and entry.enters_service and until is None else ""
         gate = f"[{GATE_STYLES.get(entry.gate, 'red')}]{entry.gate}[/]"
-        what = f"[{styles[entry.kind] or 'none'}]{entry.kind.replace('_', ' ')}[/]"
+        what = f"[{styles[entry.kind] or 'none'}]{entry.what}[/]"
         times = (moment.replace("T", " ")[:19] for moment in (entry.when, until or ""))
         cells = (f"v{entry.version}{serves}", what, *times, gate, entry.dataset[:8], entry.weights_digest[:8])
         table.add_row(*cells, Text(printable(entry.who)), Text(printable(entry.why)))

@@ -25,6 +25,7 @@ from flows.cli import (
     audit,
     bom,
     build,
+    canary,
     chat,
     check,
     compare,
@@ -104,6 +105,7 @@ GROUPS = {
     "data": (data.app, "Data"),
     "judge": (judge.app, "Data"),
     "registry": (registry.app, "Serving"),
+    "canary": (canary.app, "Serving"),
 }
 """Name → its subcommands, and the panel."""
 

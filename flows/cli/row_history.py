@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from flows.cli.common import console
 from tasks.runtime.visible_text import printable
@@ -32,6 +33,8 @@ def print_history(history: RowHistory) -> None:
     for name in ("family", "language", "system", "instruction", "input", "output"):
         if text := history.content.get(name):
             out.print(Text.assemble((f"  {name:<12}", "dim"), " ".join(printable(str(text)).split())[:300]))
+    if served := history.content.get("served"):
+        out.print(Text(f"  {_served(json.loads(served))}"))
     for copy in history.copies:
         out.print(Text(f"\nfrom {copy.file} line {copy.line}, source {copy.source}, batch {copy.batch}"))
         out.print(Text(f"  {_describe(copy)}"))
@@ -48,6 +51,18 @@ def print_uses(history: RowHistory) -> None:
     """What the held-out row was used for."""
     uses = versions_by_use(history)
     console().print(f"tested on by: {_names(uses['tested'])} · validated on by: {_names(uses['validated'])}")
+
+
+def _served(origin: dict[str, Any]) -> str:
+    """The answer that the row corrects or rates, and who did so."""
+    shadow = ", which nobody saw (shadow)" if origin.get("is_shadow") else ""
+    who = ", ".join(str(user)[:8] for user in origin.get("who", []))
+    source = ", ".join(map(str, origin.get("source", [])))
+    text = f"answer {origin['response']} of {origin.get('model', '?')} ({origin.get('engine', '?')}){shadow}"
+    comments = "".join(f"\n  comment: {comment}" for comment in origin.get("comments", []))
+    return printable(f"served:     {text}\n  feedback:   {source} {who}, {origin.get('when', '?')}") + printable(
+        comments
+    )
 
 
 def _names(versions: list[int]) -> str:

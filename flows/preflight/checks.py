@@ -89,7 +89,7 @@ def environment(project: Project) -> Iterator[Problem]:
 
 def missing_variables_of(project: Project, location: Location) -> bool:
     """Whether a setting below the location names a variable that is not set."""
-    return any(found[: len(location)] == location for found, _ in _missing_variables(project))
+    return any(each[: len(location)] == location for each, _ in _missing_variables(project))
 
 
 def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:

@@ -45,8 +45,8 @@ def _path_errors(project: Project) -> dict[str, tuple[str, str]]:
     families = {path.stem for path in paths.TEMPLATES.glob("*.yaml")}
     if "ingest" in project.valid_sections:
         families |= {source.family for _, source in project.sources()}
-    found = {path: path_error(split_path(path), families) for path in project.config.gate.limits}
-    return {path: reason for path, reason in found.items() if reason}
+    reasons = {path: path_error(split_path(path), families) for path in project.config.gate.limits}
+    return {path: reason for path, reason in reasons.items() if reason}
 
 
 def _never_measured(project: Project, limited: list[str]) -> Iterator[Problem]:

@@ -124,8 +124,8 @@ def _report(project: Project, uses_cache: bool) -> Report:
     for check in ready("here"):
         results[check.name] = run_check(check, project)
     calls = list(ready("thread"))
-    found = run_at_once([partial(run_check, check, project) for check in calls], TIME_LIMIT_SECONDS + 5)
-    results |= {check.name: _timed(result) for check, result in zip(calls, found, strict=True)}
+    outcomes = run_at_once([partial(run_check, check, project) for check in calls], TIME_LIMIT_SECONDS + 5)
+    results |= {check.name: _timed(result) for check, result in zip(calls, outcomes, strict=True)}
     names = [check.name for check in ready("process")]
     results |= run_in_process(names, project, uses_cache) if names else {}
     return Report(tuple(replace(problem, check=check.name) for check in CHECKS for problem in results[check.name]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rich.markup import escape
 
@@ -11,6 +12,8 @@ from flows.outcome import approval_commands
 from flows.runtime.lock import is_running
 from tasks import paths
 from tasks.config import PipelineConfig
+from tasks.model_store.canaries import canary_of
+from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.serving import read_serving
 from tasks.promote.candidates import Candidate, as_time, waiting_candidates
 from tasks.runtime.plurals import count_of
@@ -26,6 +29,8 @@ class ProjectStatus:
     champion_since: str | None
     waiting: list[Candidate]
     """Versions that passed the gate against the present champion, and that nobody has promoted or rejected."""
+    canary: dict[str, Any] | None
+    """The canary that runs: its version, share and unit."""
     versions: int
     batches: int
     raw_rows: int
@@ -49,6 +54,9 @@ class ProjectStatus:
         collected = f"{self.versions} judged, {batches} ({rows}) collected."
         lines = [f"[bold]{since if self.champion else 'No version serves yet'}.[/] {collected}"]
         lines += [_waiting_line(candidate) for candidate in self.waiting]
+        if self.canary:
+            share = f"{self.canary['share']:.0%} of the {self.canary['by']}s"
+            lines.append(f"Version {self.canary['version']} answers {share} as a canary: [bold]strop canary status[/]")
         if self.alias_problem:
             lines.append(f"[yellow]{escape(self.alias_problem)}[/]")
         if self.excluded:
@@ -76,6 +84,7 @@ def read_status(config: PipelineConfig) -> ProjectStatus:
         champion=champion.version if champion else None,
         champion_since=champion.when if champion else None,
         waiting=waiting_candidates(config, entries),
+        canary=_canary(serving.chain),
         versions=sum(entry.kind == "judged" for entry in entries),
         batches=len(manifest),
         raw_rows=sum(batch.rows for batch in manifest),
@@ -88,6 +97,11 @@ def read_status(config: PipelineConfig) -> ProjectStatus:
         alias_problem=serving.problem,
         log=str(paths.LOG) if paths.LOG.exists() else None,
     )
+
+
+def _canary(chain: list[ChainNode]) -> dict[str, Any] | None:
+    canary = canary_of(chain)
+    return {"version": canary.version, "share": canary.plan.share, "by": canary.plan.by} if canary else None
 
 
 def _waiting_line(candidate: Candidate) -> str:

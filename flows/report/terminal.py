@@ -27,6 +27,7 @@ OUTCOME_STYLES = {
     "promoted": "bold green",
     "refused": "bold red",
     "waiting": "bold yellow",
+    "canary": "bold yellow",
     "expired": "bold yellow",
     "rejected": "bold red",
     "inconclusive": "bold yellow",

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tasks import paths
+from tasks.audit.canary import canary_level_problems
 from tasks.audit.file_checks import erasure_note, is_intact_batch, tree_problems
 from tasks.audit.ledger import check_alias, check_ledger
 from tasks.audit.made import check_metrics, check_model_files, check_other_outputs, check_predictions, check_training
@@ -20,6 +21,7 @@ from tasks.audit.stages import check_stages
 from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of, verify_base
 from tasks.errors import BaseModelError, StropError
+from tasks.model_store.ledger_entries import Entry
 from tasks.runtime.files import content_digest
 from tasks.runtime.plugin_files import PRODUCT
 from tasks.runtime.plugins import keeping_plugins, loaded_plugins
@@ -181,16 +183,21 @@ def check_verdict(subject: Subject) -> Link:
         problems.append("the ledger has another verdict")
     if recorded["candidate_digest"] != subject.receipt["weights"]:
         problems.append("it is about other weights")
+    problems += canary_level_problems(subject.receipt, _entries(subject))
     approvals, tag = _approvals(subject), subject.version.tags.get(PROMOTED_TAG)
     if tag is not None and tag not in approvals:
         problems.append(f"the registry's tag {PROMOTED_TAG} is {tag!r}, which no entry of the ledger has")
     return link("verdict", problems, "; ".join([outcome_of(recorded), *approvals[-1:]]))
 
 
+def _entries(subject: Subject) -> list[Entry]:
+    """The ledger's entries about the version."""
+    return [node.entry for node in subject.chain if node.entry.version == subject.version.version]
+
+
 def _approvals(subject: Subject) -> list[str]:
     """Who put the version into service, when, and why, by the ledger; the newest last."""
-    entries = [node.entry for node in subject.chain if node.entry.version == subject.version.version]
-    return [entry.approval for entry in entries if entry.kind != "judged"]
+    return [entry.approval for entry in _entries(subject) if entry.decides or entry.kind == "retired"]
 
 
 LINKS = {

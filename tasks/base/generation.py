@@ -19,15 +19,21 @@ class Answer(NamedTuple):
 def answer_reader(tokenizer: Any) -> Callable[[Sequence[int]], str]:
     """A decoder of answers: without special tokens and outer white space, but with the tags of a thought, which answer parsing
     needs."""
+    decode = answer_decoder(tokenizer)
+    return lambda ids: decode(ids).strip()
+
+
+def answer_decoder(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+    """As `answer_reader`, with outer white space."""
     special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     dropped = {number for number, content in special.items() if content not in (THOUGHT_BEGINS, THOUGHT_ENDS)}
 
-    def read(ids: Sequence[int]) -> str:
+    def decode(ids: Sequence[int]) -> str:
         if len(dropped) == len(special):
-            return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
-        return str(tokenizer.decode([number for number in ids if number not in dropped])).strip()
+            return str(tokenizer.decode(ids, skip_special_tokens=True))
+        return str(tokenizer.decode([number for number in ids if number not in dropped]))
 
-    return read
+    return decode
 
 
 def end_token_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.records.origin import SYNTHETIC
 from tasks.records.segmentation import normalise
-from tasks.records.shapes import SYNTHETIC
 
 ALWAYS_WRITTEN = ("instruction", "input", "output")
 

@@ -46,11 +46,11 @@ class RecipeResult:
     """Rows of these that are in no earlier file."""
     refused: dict[str, int] = field(default_factory=dict)
     """Reason → number of refused rows, most frequent first."""
-    asked: int = 0
+    generated: int = 0
     """Generated answers."""
     remembered: int = 0
     """Stored answers of earlier runs."""
-    not_asked: int = 0
+    not_generated: int = 0
     """Answers that would be generated next, in a dry run; the number of further ones depends on them."""
     file: str | None = None
     """The file with the new rows."""
@@ -104,7 +104,7 @@ def _build(recipe: Recipe, config: PipelineConfig, dataset: DatasetRows, dry_run
         try:
             _generate(recipe, dataset, collector, progress.advance, _opener(recipe, config, dry_run, generators))
         except AnswersMissing as missing:
-            result.not_asked = missing.count
+            result.not_generated = missing.count
         except StropError:  # the rows until then are of use
             _write(collector, result, config, dry_run)
             if result.file:
@@ -112,7 +112,7 @@ def _build(recipe: Recipe, config: PipelineConfig, dataset: DatasetRows, dry_run
             raise
     result.made = len(collector.rows)
     result.refused = dict(collector.refused.most_common())
-    result.asked, result.remembered = sum(g.generated for g in generators), sum(g.cached for g in generators)
+    result.generated, result.remembered = sum(g.generated for g in generators), sum(g.cached for g in generators)
     _write(collector, result, config, dry_run)
     return result
 

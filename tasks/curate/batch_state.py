@@ -72,6 +72,7 @@ class BatchState:
         self.representative = [""] * len(self.reason)
         """(rows,) the id of the earlier row whose split it took (its cluster representative), or ""."""
         self.synthetic = facts["is_synthetic"].to_numpy()
+        self.served = facts["is_served"].to_numpy()
         self.first_new = table.first_new
         table.append(signatures, source, self._initial_splits(pinned), is_tombstone)
         self.pins = {self.first_new + number: SPLITS.index(split) for number, split in enumerate(pinned) if split}

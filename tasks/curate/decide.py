@@ -4,7 +4,8 @@
     2  a duplicate of an earlier row is dropped; of two answers to one prompt, one is dropped as `curate.conflicts` sets
     3  a near-duplicate is dropped; one of a golden or benchmark row is dropped whatever its answer
     4  rows that are near each other, or share text, go to one split: that of the earlier rows; a cross-split duplicate is dropped
-    5  a training row that shares text with a golden or benchmark row is dropped, also one of an earlier batch
+    5  a row made of feedback on a served answer is dropped if it would follow another row into a held-out split
+    6  a training row that shares text with a golden or benchmark row is dropped, also one of an earlier batch
 
 Batches are decided in their order, so that one run over all of them decides as runs over one after another do.
 """
@@ -69,12 +70,14 @@ def _assign_splits(state: BatchState) -> None:
         state.drop(row, "bridges_splits", " ".join(map(state.id_of, between)))
     _fill_empty_splits(state, assignment)
     for row, (split, anchor) in assignment.splits.items():
-        if split != TRAIN and state.synthetic[row - state.first_new]:
-            state.drop(row, "contaminated", state.id_of(anchor))  # synthetic rows are never tested on
+        number = row - state.first_new
+        # synthetic rows are never tested on, and no user's answer becomes the target of what is a test question already
+        if split != TRAIN and (state.synthetic[number] or (state.served[number] and anchor != row)):
+            state.drop(row, "contaminated", state.id_of(anchor))
             continue
         splits[row] = split
         if anchor != row:
-            state.representative[row - state.first_new] = state.id_of(anchor)
+            state.representative[number] = state.id_of(anchor)
 
 
 def _fill_empty_splits(state: BatchState, assignment: Assignment) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from tasks.curate.cleaning import spans
 from tasks.curate.cleaning.clean_row import Cleaned, clean_row
-from tasks.curate.cleaning.edits import apply
 from tasks.curate.cleaning.row_texts import texts_of, with_texts
-from tasks.curate.mask_personal_data import PiiRefused, mask_texts
 from tasks.curate.settings import CurateSettings
 from tasks.pii import mask
+from tasks.pii.edits import apply
+from tasks.pii.mask_texts import PiiRefused, mask_texts
 from tasks.records.row import CLEANED_FIELDS
 
 NOTHING_LEFT = "empty_after_cleaning"

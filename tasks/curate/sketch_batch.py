@@ -133,6 +133,7 @@ def process_rows(rows: pa.Table, settings: CurateSettings) -> CuratedRows:
         "row_id": rows["row_id"],
         "use": rows["use"],
         "is_synthetic": [bool(row["synthetic"]) for row in kept],
+        "is_served": [bool(row["served"]) for row in kept],
         "reason": [row.reason for row in judged],
         "field": [row.field for row in judged],
         "value": [row.value for row in judged],

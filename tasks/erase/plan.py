@@ -18,6 +18,8 @@ from tasks import paths
 from tasks.dataset.locate_rows import locate_rows
 from tasks.dataset.read import read_parts
 from tasks.errors import DataError
+from tasks.feedback.erase import with_related
+from tasks.records.origin import SERVED
 from tasks.records.parse import fill_up, read_raw_file, to_rows
 from tasks.runtime.files import damage_reason, read_json, write_json
 from tasks.state.manifest import Batch, read_manifest
@@ -40,6 +42,8 @@ class Plan:
     why: str
     held: tuple[tuple[str, str], ...] = ()
     """Path and md5 of the objects in DVC's cache to remove; empty before the search."""
+    responses: tuple[str, ...] = ()
+    """Ids of the served responses whose answers the rows correct or rate, and of those that may quote them."""
 
 
 def make_plan(row_ids: Collection[str], why: str) -> Plan | None:
@@ -55,6 +59,7 @@ def make_plan(row_ids: Collection[str], why: str) -> Plan | None:
     digests = {record.digest for record in records}
     images = {image for record in records for image in _images_of(record.record)}
     images -= _images_elsewhere(read_manifest(), digests, images)
+    responses = {response for record in records for response in _responses_of(record.record)}
     return Plan(
         ids=ids,
         digests=sorted(digests),
@@ -64,6 +69,7 @@ def make_plan(row_ids: Collection[str], why: str) -> Plan | None:
         who=getpass.getuser(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         why=why,
+        responses=tuple(sorted(with_related(paths.SPOOL, responses))),
     )
 
 
@@ -141,6 +147,7 @@ def saved_plan() -> Plan | None:
         pairs = {
             "pins": [tuple(pin) for pin in content["pins"]],
             "held": tuple(tuple(pair) for pair in content["held"]),
+            "responses": tuple(content.get("responses", ())),
         }
         return Plan(**content | pairs)
     except (ValueError, KeyError, TypeError) as error:
@@ -178,6 +185,16 @@ def _images_of(record: str | None) -> set[str]:
     objects: list[dict[str, Any]] = []
     json.loads(record, object_hook=objects.append)
     return {item["sha256"] for item in objects if isinstance(item.get("sha256"), str)}
+
+
+def _responses_of(record: str | None) -> set[str]:
+    """The served response that a raw record is made of."""
+    if record is None or SERVED not in record:
+        return set()
+    content = json.loads(record)
+    origin = content.get(SERVED) if isinstance(content, dict) else None
+    response = origin.get("response") if isinstance(origin, dict) else None
+    return {response} if isinstance(response, str) else set()
 
 
 def _images_elsewhere(batches: list[Batch], digests: set[str], images: set[str]) -> set[str]:

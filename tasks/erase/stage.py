@@ -31,6 +31,7 @@ from tasks.erase.preferences import remove_preferences
 from tasks.erase.rewrite import has_text, rewrite
 from tasks.erase.run_reports import remove_reports
 from tasks.errors import VersioningError, one_line
+from tasks.feedback.erase import erase_responses
 from tasks.runtime.files import file_digest, md5_of, remove_interrupted, replacing
 from tasks.state.decisions import Kind, read_decisions, record_decisions
 from tasks.state.erasures import Erasure, read_erasures, record_erasure
@@ -88,6 +89,7 @@ def _execute(plan: Plan) -> ErasureResult:
     save_plan(plan)  # the name of an image is unknown once its listing is removed
     reports = remove_reports(plan, with_repo(lambda repo: datasets_with_rows(repo, plan), COMMAND), COMMAND)
     preferences = remove_preferences(plan)
+    erase_responses(paths.SPOOL, plan.responses)
     _rewrite_raw(plan)
     add_raw()
     remotes = with_repo(lambda repo: _replace_objects(repo, objects, plan), COMMAND)

@@ -24,11 +24,11 @@ def further_scores(models: Mapping[str, Entry]) -> list[FurtherScore]:
     Args:
         models: role → its entry in metrics.json.
     """
-    found: dict[str, FurtherScore] = {}
+    scores: dict[str, FurtherScore] = {}
     for role, model in models.items():
         for test, name, entry, rows in _scores_of(model):
-            found.setdefault(f"{test}: {name}", FurtherScore(f"{test}: {name}", rows, {})).scores[role] = entry
-    return list(found.values())
+            scores.setdefault(f"{test}: {name}", FurtherScore(f"{test}: {name}", rows, {})).scores[role] = entry
+    return list(scores.values())
 
 
 def further_problems(model: Entry) -> dict[str, str]:

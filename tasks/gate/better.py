@@ -17,7 +17,7 @@ def check_better(gate: GateInput) -> Iterator[Check]:
     Every look at the same test rows is another chance of a false positive, so the k-th look spends alpha / (k (k + 1)), and
     fresh test rows buy looks back (tasks/state/alpha_spending.py).
     """
-    scores, settings, level = gate.counted, gate.settings, gate.level
+    scores, settings, level = gate.counted, gate.settings, gate.better_level
     if not len(scores):
         missing = settings.min_rows - max((len(gate.scores.of({name})) for name in gate.families), default=0)
         detail = f"no family has the {settings.min_rows} test rows that count: collect more, or lower gate.min_rows"

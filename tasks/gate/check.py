@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 from tasks.gate.pairing import PairedScores
 from tasks.gate.settings import FamilyPolicy, GateSettings, Tier
 from tasks.scoring import statistics
+from tasks.scoring.non_inferiority import stream_seed
 from tasks.scoring.statistics import Interval
 from tasks.state.alpha_spending import next_share, restored
 from tasks.state.round import Round
@@ -85,13 +85,23 @@ class GateInput:
 
     @property
     def level(self) -> float:
-        """The part of alpha that this verdict spends."""
+        """The part of alpha that this verdict spends, with its canary."""
         return self.settings.alpha * next_share(self.spent)
 
     @property
+    def better_level(self) -> float:
+        """The level of `better`."""
+        return (1 - self.settings.canary_share) * self.level
+
+    @property
+    def canary_level(self) -> float:
+        """The level at which ratings of a canary may show that the candidate is better."""
+        return self.settings.canary_share * self.level
+
+    @property
     def next_level(self) -> float:
-        """The part of alpha that the next verdict would have, without fresh rows."""
-        return self.settings.alpha * next_share(self.spent + next_share(self.spent))
+        """The level of `better` that the next verdict would have, without fresh rows."""
+        return (1 - self.settings.canary_share) * self.settings.alpha * next_share(self.spent + next_share(self.spent))
 
     def policy(self, family: str) -> FamilyPolicy:
         return self.settings.families.get(family, FamilyPolicy())
@@ -101,8 +111,8 @@ class GateInput:
         return self.settings.margin if margin is None else margin
 
     def seed(self, name: str) -> list[int]:
-        """A random stream per check, so that a new family does not change the numbers of the others."""
-        return [self.settings.seed, zlib.crc32(name.encode("utf-8"))]
+        """A random stream per check."""
+        return stream_seed(self.settings.seed, name)
 
     def difference(self, scores: PairedScores, name: str) -> Interval:
         """The paired interval of (candidate - reference)."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from tasks.gate.check import Check, GateInput
 from tasks.gate.pairing import PairedScores
+from tasks.scoring.non_inferiority import is_not_worse, is_worse
 from tasks.scoring.statistics import Interval, is_binary, tango_interval
 from tasks.state.verdict import MANY_ROWS
 
@@ -41,10 +42,10 @@ def _not_worse(gate: GateInput, family: str, scores: PairedScores) -> Check:
     if not len(scores):
         return Check(name, family, None, None, 0.0 - margin, None, 0, gate.too_few(0))
     interval, difference = gate.difference(scores, name), mean_difference(scores)
-    passed, needed = interval.low > -margin, None
+    passed, needed = is_not_worse(interval, margin), None
     if passed:
         result = f"not worse by more than {margin:.3f}"
-    elif interval.high < -margin:
+    elif is_worse(interval, margin):
         result = f"worse: the whole interval lies below {-margin:.3f}"
     else:
         needed = _rows_to_decide(scores, interval, gate.settings.confidence, -margin)
@@ -59,10 +60,10 @@ def _no_regression(gate: GateInput, family: str, scores: PairedScores) -> Check:
     """Blocks where harm is shown (the whole interval below 0) and is not shown to stay within the margin."""
     name, counts, margin = f"no_regression/{family}", len(scores) >= gate.settings.min_rows, gate.margin(family)
     interval, difference = gate.difference(scores, name), mean_difference(scores)
-    passed = interval.high >= 0 or interval.low > -margin
+    passed = interval.high >= 0 or is_not_worse(interval, margin)
     if passed:
         result = "not shown to be worse"
-    elif interval.high < -margin:
+    elif is_worse(interval, margin):
         result = f"worse: the whole interval lies below {-margin:.3f}"
     else:
         result = "worse: the whole interval lies below 0"

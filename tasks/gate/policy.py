@@ -36,7 +36,7 @@ class Verdict:
     look: int
     """The number of this verdict in the test epoch, from 1."""
     alpha_spent: float
-    """The level of `better` at this look."""
+    """The part of alpha that this look spends: the level of `better`, with that of a canary."""
     detectable_gain: float
     """The gain, equal in all families and in score points, that `better` detects at this level with a probability of 80 %."""
     rows_needed: int | None
@@ -44,6 +44,8 @@ class Verdict:
     test_rows: int
     """Test rows of the families that count: those that `better` looked at, and that the ledger records."""
     checks: list[Check]
+    canary_level: float = 0.0
+    """The level at which ratings of a canary may show that the candidate is better."""
 
     @property
     def passed(self) -> bool:
@@ -79,10 +81,11 @@ def decide(
         outcome,
         gate.look,
         gate.level,
-        detectable_gain(paired_families(gate), gate.level, settings.least_gain),
+        detectable_gain(paired_families(gate), gate.better_level, settings.least_gain),
         max(each for each in needed if each) if outcome == "inconclusive" and all(needed) else None,
         len(gate.counted),
         checks,
+        gate.canary_level,
     )
 
 

@@ -81,6 +81,9 @@ class GateSettings(Settings):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Probability that a model no better than the champion is promoted by any number of verdicts on the same test rows: the k-th
     spends alpha / (k (k + 1)). Fresh test rows restore it: every doubling of the test set all of it."""
+    canary_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The part of each look's level that is kept for a canary of the candidate (`strop canary`): `better` is tested at the rest, so
+    that verdict and canary together spend what the look spends. At 0, users' ratings cannot promote an inconclusive candidate."""
     margin: Score = 0.05
     """A family is `not worse` if the lower bound of the paired interval of (candidate - champion) is above minus this value."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -66,6 +66,8 @@ def describe(verdict: Verdict, round_: Round, candidate_digest: str, judged: lis
         "champion_version": round_.champion.version if round_.champion else None,
         "candidate_digest": candidate_digest,
         "alpha_spent": _rounded(verdict.alpha_spent),
+        # without a canary, the digest of a verdict is that of earlier releases
+        **({"canary_level": _rounded(verdict.canary_level)} if verdict.canary_level else {}),
         "test_epoch": round_.test_epoch,
         "look": verdict.look,
         "detectable_gain": _rounded(verdict.detectable_gain),

@@ -30,7 +30,7 @@ _Job = tuple[int, int, list[int]]
 
 
 @dataclass
-class _Row:
+class Row:
     """A row in the batch."""
 
     index: int
@@ -70,7 +70,7 @@ class SlotDecoder:
         self.last_position = (positions or 1 << 60) - 1
         self.repetition_penalty = repetition_penalty
         self.cache = SlotCache(rows, width)
-        self.active: list[_Row] = []
+        self.active: list[Row] = []
         self.copied_tokens = self.steps = 0
 
     def run(
@@ -97,30 +97,32 @@ class SlotDecoder:
 
     def admit(self, prompts: Sequence[tuple[int, list[int]]], max_new_tokens: int) -> None:
         """Adds rows, with their indices: computes all tokens of their prompts but the last, or copies them."""
-        rows = [
-            _Row(index, tokens, len(tokens), min(len(tokens) + max_new_tokens, self.last_position + 1))
-            for index, tokens in prompts
-        ]
+        self.admit_rows([Row(index, tokens, len(tokens), len(tokens) + max_new_tokens) for index, tokens in prompts])
+
+    def admit_rows(self, rows: Sequence[Row]) -> None:
+        """Adds rows with limits of their own. A row's tokens are extended in place."""
+        for row in rows:
+            row.limit = min(row.limit, self.last_position + 1)
         while rows:
             chosen = self._without_common_prefix(rows)
             self._compute_prompts([rows[number] for number in chosen])
             rows = [row for number, row in enumerate(rows) if number not in chosen]
 
-    def _without_common_prefix(self, rows: Sequence[_Row]) -> list[int]:
+    def _without_common_prefix(self, rows: Sequence[Row]) -> list[int]:
         """The rows to compute next: not those that share more with one of them than with a row in the batch."""
         chosen: list[int] = []
         for number, row in enumerate(rows):
-            copied = max((_shared(row, other) for other in self.active), default=0)
-            if all(_shared(row, rows[other]) < copied + QUERY_TILE for other in chosen):
+            copied = max((shared_tokens(row, other) for other in self.active), default=0)
+            if all(shared_tokens(row, rows[other]) < copied + QUERY_TILE for other in chosen):
                 chosen.append(number)
         return chosen
 
-    def _compute_prompts(self, rows: Sequence[_Row]) -> None:
+    def _compute_prompts(self, rows: Sequence[Row]) -> None:
         sources = list(enumerate(self.active))
         jobs: list[_Job] = []
         for row in rows:
             slot = len(self.active)
-            start, source = max(((_shared(row, other), number) for number, other in sources), default=(0, 0))
+            start, source = max(((shared_tokens(row, other), number) for number, other in sources), default=(0, 0))
             if start:
                 self.cache.copy(source, slot, start)
                 self.copied_tokens += start
@@ -175,7 +177,7 @@ class SlotDecoder:
         """Adds the next token to every row."""
         logits = self.logits()
         if self.repetition_penalty != 1.0:
-            _penalise(logits, self.active, self.repetition_penalty)
+            penalise(logits, self.active, self.repetition_penalty)
         best, tokens = logits.max(dim=-1)
         if not bool(torch.isfinite(best).all()):
             raise LogitsNotFinite
@@ -222,7 +224,7 @@ def _jobs_at_once(jobs: Sequence[_Job]) -> int:
     return max(1, min(fit, 2 * PROMPT_TOKENS_AT_ONCE // width))
 
 
-def _penalise(logits: torch.Tensor, rows: Sequence[_Row], penalty: float) -> None:
+def penalise(logits: torch.Tensor, rows: Sequence[Row], penalty: float) -> None:
     """As transformers' RepetitionPenaltyLogitsProcessor, for each row."""
     for scores, row in zip(logits, rows, strict=True):
         tokens = torch.tensor(row.tokens, device=scores.device)
@@ -230,7 +232,7 @@ def _penalise(logits: torch.Tensor, rows: Sequence[_Row], penalty: float) -> Non
         scores[tokens] = torch.where(seen < 0, seen * penalty, seen / penalty)
 
 
-def _shared(row: _Row, other: _Row) -> int:
+def shared_tokens(row: Row, other: Row) -> int:
     """The length of the common prefix, without the last token of each: that one is not in the cache."""
     count = min(len(row.tokens), len(other.tokens)) - 1
     if row.tokens[:count] == other.tokens[:count]:

@@ -129,14 +129,23 @@ class EmbeddedEngine:
             )  # fmt: skip
 
     def _rows_that_fit(self, width: int) -> int:
-        config = inner_model(self.model).config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        bytes_of_row = 2 * config.num_hidden_layers * heads * head_width * tiles(width, 32) * self.model.dtype.itemsize
-        room = CPU_CACHE_BYTES
-        if self.model.device.type == "cuda":
-            room = int(torch.cuda.mem_get_info(self.model.device)[0] * GPU_CACHE_SHARE)
-        return max(1, min(self.rows, room // int(bytes_of_row)))
+        inner = inner_model(self.model)
+        return max(1, min(self.rows, cache_room(inner) // (bytes_of_token(inner) * tiles(width, 32))))
+
+
+def bytes_of_token(model: Any) -> int:
+    """The size of the keys and values of one token."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * head_width * model.dtype.itemsize)
+
+
+def cache_room(model: Any) -> int:
+    """The bytes that keys and values of all rows may take."""
+    if model.device.type == "cuda":
+        return int(torch.cuda.mem_get_info(model.device)[0] * GPU_CACHE_SHARE)
+    return CPU_CACHE_BYTES
 
 
 def answers_of(

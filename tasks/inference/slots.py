@@ -103,6 +103,24 @@ class SlotCache(Cache):  # type: ignore[misc]
             keys[target, :, :tokens] = keys[source, :, :tokens]
             values[target, :, :tokens] = values[source, :, :tokens]
 
+    def resize(self, slots: int, width: int) -> None:
+        """Gives the cache another size. The tokens of slots that still exist are kept, up to the new width."""
+        self.slots, self.width = max(slots, LEAST_TOKENS), tiles(width + 1, KEY_TILE)
+        for layer, states in self.states.items():  # one at a time: memory for both sizes of one layer only
+            self.states[layer] = (self._resized(states[0]), self._resized(states[1]))
+
+    def _resized(self, states: torch.Tensor) -> torch.Tensor:
+        resized = states.new_zeros(self.slots, states.shape[1], self.width, states.shape[3])
+        slots, width = min(self.slots, states.shape[0]), min(self.width, states.shape[2])
+        resized[:slots, :, :width] = states[:slots, :, :width]
+        return resized
+
+    def clear(self, slot: int) -> None:
+        """Removes values that are not finite: a probability of 0 times NaN is NaN for the next row in the slot."""
+        for keys, values in self.states.values():
+            keys[slot].zero_()
+            values[slot].zero_()
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Not used: the decoder passes positions and masks."""
         return 0

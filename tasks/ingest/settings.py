@@ -49,7 +49,8 @@ class Source(Settings):
     """The source's name in reports, and of its folder in data/raw. Lower-case letters, digits, - and _."""
     kind: Annotated[str, NameIn(CONNECTORS)] = "files"
     """The kind of source: `files` (on this machine or behind any fsspec URL), `hub` (a Hugging Face dataset), `sql` (a
-    database), `traces` (MLflow traces with human feedback), or one that a plugin adds."""
+    database), `traces` (MLflow traces with human feedback), `served` (feedback on answers of this project's server), or one that a
+    plugin adds."""
     path: str | None = None
     """files: a file, a glob (`inbox/*.jsonl`, `**` for any depth), a folder (all files below it with a known ending), or
     a URL of any of these (`s3://bucket/inbox/*.jsonl`, `gs://…`, `az://…`). A password or token in it is the name of an
@@ -111,12 +112,21 @@ class Source(Settings):
     experiment: str | None = None
     """traces: the experiment's name."""
     rating: str | None = None
-    """traces: the name of the feedback that rates an answer; traces without it are skipped."""
+    """traces, served: the name of the feedback that rates an answer; traces without it are skipped. served: None: ratings make no
+    rows."""
     rating_min: float | None = None
-    """traces: the lowest rating of a good answer. None: the rating is yes or no."""
+    """traces, served: the lowest rating of a good answer. None: the rating is yes or no; served: 0.5."""
     answer: str | None = None
     """traces: the name of the feedback or expectation with an edited answer. It is then the target, whatever the
     rating."""
+    feedback_from: Annotated[tuple[Literal["human", "llm", "code"], ...], Field(min_length=1)] = ("human",)
+    """served: whose feedback makes rows."""
+    cap_per_user: Annotated[int, Field(ge=1)] | None = 50
+    """served: the number of answers on which the feedback of one user counts: the first ones. Feedback without `user` is counted by
+    its API key. None: no limit."""
+    free_prompts: bool = False
+    """served: answers to chat messages, which name no family, become rows of `family`, in place of those of `/v1/predict` that name
+    it."""
     options: Annotated[dict[str, JsonValue], Field(exclude_if=operator.not_)] = {}
     """Settings of a source kind that a plugin adds. Keys, tokens and passwords are names of environment variables."""
     language: Literal["auto", "en", "zh"] = "auto"

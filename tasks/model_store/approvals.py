@@ -34,7 +34,7 @@ _BLOCK = re.compile(rf"\n*{re.escape(BEGIN)}(?:(?!{re.escape(BEGIN)}).)*?{re.esc
 
 def approvals_of(entries: Iterable[Entry], version: int) -> list[str]:
     """Each promotion or rejection of a version, and each rollback to it, in words, oldest first."""
-    return [entry.approval for entry in entries if entry.version == version and entry.kind not in ("judged", "retired")]
+    return [entry.approval for entry in entries if entry.version == version and entry.decides]
 
 
 def approval_blocks(text: str) -> list[str]:

@@ -12,7 +12,6 @@ How entries are verified, and what is not protected: docs/decisions/0018-ledger-
 from __future__ import annotations
 
 import getpass
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from tasks import paths
@@ -80,7 +79,7 @@ def append_entry(
         )
     subject = f"{entry.kind} {model} v{entry.version}"
     empty_tree = git.run("mktree", stdin="").strip()
-    commit = git.make_commit(empty_tree, f"{subject}\n\n{canonical_json(asdict(entry))}\n", parent=head)
+    commit = git.make_commit(empty_tree, f"{subject}\n\n{canonical_json(entry.stored())}\n", parent=head)
     with signed(model, [*chain, ChainNode(commit, entry)], signing):
         _move(model, commit, head, remote)
     save_head(model, commit)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from tasks.state.alpha_spending import next_share, restored
 
-Kind = Literal["judged", "promoted", "rolled_back", "rejected", "retired"]
+Kind = Literal["judged", "promoted", "rolled_back", "rejected", "retired", "canary", "canary_ended"]
 INTO_SERVICE: frozenset[Kind] = frozenset({"promoted", "rolled_back"})
 """The kinds of entries that put their version into service."""
+TAKEN_BACK = "taken_back"
+"""Why a canary ended: its answers were shown to be worse."""
 ROUNDING = 1e-9
 LONGEST_WHY, LONGEST_WHO = 500, 100
 """Characters of a reason and of a name in the registry, whose tags are limited."""
@@ -39,11 +42,38 @@ class Entry:
     """The version commit, which its tag or ref points at; "" in entries from before it was recorded."""
     outcome: str = ""
     """The gate's verdict: `passed`, `refused` or `inconclusive`; "" in entries from before it was recorded."""
+    details: str = ""
+    """Of a canary, as JSON: its plan where it begins, its numbers where it ends or is promoted (canaries.py)."""
 
     @property
     def enters_service(self) -> bool:
         """Whether the entry puts its version into service."""
         return self.kind in INTO_SERVICE
+
+    @property
+    def rejects(self) -> bool:
+        """Whether its version shall not serve, since a person rejected it or its canary was shown to be worse."""
+        return self.kind == "rejected" or (
+            self.kind == "canary_ended" and self.read_details().get("decision") == TAKEN_BACK
+        )
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is a decision about its version: a promotion, a rollback to it, or a rejection."""
+        return self.enters_service or self.rejects
+
+    def read_details(self) -> dict[str, Any]:
+        """The content of `details`; empty where it is no JSON object."""
+        try:
+            value = json.loads(self.details or "{}")
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def stored(self) -> dict[str, Any]:
+        """The content of its commit. Without details it is that of earlier releases, which can then read it."""
+        content = asdict(self)
+        return content if self.details else {name: value for name, value in content.items() if name != "details"}
 
     @property
     def gate(self) -> str:
@@ -55,7 +85,12 @@ class Entry:
         """Of a promotion, rollback, rejection or retirement: who decided it, when, and why. It is about exactly these weights and
         this verdict: their digests are in the entry, and must be those of the verdict's entry (ledger_rules.py)."""
         who, why = shortened(self.who, LONGEST_WHO), shortened(self.why, LONGEST_WHY)
-        return f"{self.kind.replace('_', ' ')} by {who} on {self.when}: {why}"
+        return f"{self.what} by {who} on {self.when}: {why}"
+
+    @property
+    def what(self) -> str:
+        """The kind in words."""
+        return "taken back" if self.kind != "rejected" and self.rejects else self.kind.replace("_", " ")
 
 
 def shortened(text: str, longest: int) -> str:
@@ -107,13 +142,27 @@ def judgement_of(entries: list[Entry], version: int) -> Entry | None:
 
 def decision_of(entries: list[Entry], version: int) -> Entry | None:
     """The newest decision on a version: a promotion, a rollback to it, or a rejection."""
-    return next((e for e in reversed(entries) if e.kind not in ("judged", "retired") and e.version == version), None)
+    return next((e for e in reversed(entries) if e.version == version and e.decides), None)
 
 
 def rejected_versions(entries: list[Entry]) -> set[int]:
-    """The versions that a person rejected and that were not promoted after it."""
-    last = {entry.version: entry.kind for entry in entries if entry.kind not in ("judged", "retired")}
-    return {version for version, kind in last.items() if kind == "rejected"}
+    """The versions that a person rejected, or whose canary was taken back, and that were not promoted after it."""
+    last = {entry.version: entry for entry in entries if entry.decides}
+    return {version for version, entry in last.items() if entry.rejects}
+
+
+def open_canary(entries: Sequence[Entry]) -> int | None:
+    """The position of the entry that began the canary which runs now. It ends by its own entry, with a decision about its version,
+    and whenever another version enters service: it was compared with the champion before."""
+    position: int | None = None
+    for number, entry in enumerate(entries):
+        if entry.kind == "canary":
+            position = number
+        elif position is not None and (
+            entry.enters_service or (entry.version == entries[position].version and entry.kind != "judged")
+        ):
+            position = None
+    return position
 
 
 def retired_versions(entries: list[Entry]) -> dict[int, Entry]:
@@ -122,10 +171,12 @@ def retired_versions(entries: list[Entry]) -> dict[int, Entry]:
 
 
 def may_retire(entries: list[Entry], version: int) -> bool:
-    """Whether the version may be retired: it was judged, has never served, and did not pass the gate or was rejected."""
+    """Whether the version may be retired: it was judged, has never served, did not pass the gate or was rejected, and has no canary
+    now."""
     judgement = judgement_of(entries, version)
     has_served = any(entry.enters_service and entry.version == version for entry in entries)
-    if judgement is None or has_served:
+    canary = open_canary(entries)
+    if judgement is None or has_served or (canary is not None and entries[canary].version == version):
         return False
     return not judgement.passed or version in rejected_versions(entries)
 
@@ -182,12 +233,14 @@ def counts_all(round_: Mapping[str, Any], entries: list[Entry]) -> bool:
 
 
 def aliases_of(entries: list[Entry]) -> dict[str, int | None]:
-    """The aliases that follow from the ledger: the newest judged version is `challenger` until it serves or is rejected."""
+    """The aliases that follow from the ledger: the newest judged version is `challenger` until it serves, or is rejected or
+    retired."""
     champion = challenger = None
     for entry in entries:
         if entry.kind == "judged":
             challenger = entry.version
             continue
         champion = entry.version if entry.enters_service else champion
-        challenger = None if challenger == entry.version else challenger
+        is_over = challenger == entry.version and (entry.decides or entry.kind == "retired")
+        challenger = None if is_over else challenger
     return {"champion": champion, "challenger": challenger}

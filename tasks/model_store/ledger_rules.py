@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from tasks import paths
+from tasks.model_store.canaries import canary_problems
 from tasks.model_store.ledger_chain import (
     FETCH,
     NO_LEDGER,
@@ -20,11 +21,14 @@ from tasks.model_store.ledger_chain import (
     read_chain,
     receipt_of,
 )
-from tasks.model_store.ledger_entries import INTO_SERVICE, Entry, champions_of, may_retire, retired_versions
+from tasks.model_store.ledger_entries import Entry, Kind, champions_of, may_retire, retired_versions
 from tasks.runtime.files import content_digest
 from tasks.vcs.git_objects import Objects
 
-VERSION_FIELDS = [field.name for field in fields(Entry) if field.name not in ("kind", "version", "who", "when", "why")]
+KINDS = frozenset(get_args(Kind))
+VERSION_FIELDS = [
+    field.name for field in fields(Entry) if field.name not in ("kind", "version", "who", "when", "why", "details")
+]
 """The fields that must be equal in every entry of a version."""
 
 
@@ -36,7 +40,8 @@ class Finding:
 
 def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
     """A version is judged once. Only a version that does not serve is promoted or rejected; a rollback returns to an earlier
-    champion; only a version that was refused or rejected, and has never served, is retired, and then it does not serve."""
+    champion; only a version that was refused or rejected, and has never served, is retired, and then it does not serve; one canary
+    runs at a time (canaries.py)."""
     judgements: dict[int, Entry] = {}
     receipts: dict[str, int] = {}
     before: list[Entry] = []
@@ -48,7 +53,7 @@ def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
             if entry.commit and (owner := receipts.setdefault(entry.receipt, entry.version)) != entry.version:
                 yield Finding(f"its entry {node} names the receipt of v{owner}")
             judgements.setdefault(entry.version, entry)
-        elif entry.kind not in (*INTO_SERVICE, "rejected", "retired"):
+        elif entry.kind not in KINDS:
             yield Finding(f"its entry {node} is of no known kind")
         elif entry.version not in judgements:
             yield Finding(f"its entry {node} is about a version that no entry before it judged")
@@ -61,11 +66,14 @@ def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
                 verb = {"promoted": "promotes", "rejected": "rejects"}[entry.kind]
                 yield Finding(f"its entry {node} {verb} the version that serves already")
             if entry.kind == "retired" and not may_retire(before, entry.version):
-                yield Finding(f"its entry {node} retires a version that passed the gate, or has served")
+                yield Finding(
+                    f"its entry {node} retires a version that passed the gate, or has served, or has a canary"
+                )
             if entry.enters_service and entry.version in retired_versions(before):
                 yield Finding(f"its entry {node} puts a version into service that was retired")
             if entry.kind == "rolled_back" and entry.version not in [champion.version for champion in champions[:-1]]:
                 yield Finding(f"its entry {node} rolls back to a version that did not serve before")
+            yield from (Finding(f"its entry {node} {problem}") for problem in canary_problems(entry, before))
         before.append(entry)
 
 

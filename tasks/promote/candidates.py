@@ -78,9 +78,14 @@ def require_verdict(model: str, entries: list[Entry], version: int) -> Entry:
     return entry
 
 
-def require_promotable(config: PipelineConfig, entries: list[Entry], version: int) -> None:
+def require_promotable(
+    config: PipelineConfig, entries: list[Entry], version: int, may_be_inconclusive: bool = False
+) -> None:
     """Requires that the version passed the gate, against the model that serves now, and was not rejected. If nobody has decided
     about it yet, its verdict must be recent enough for an approval.
+
+    Args:
+        may_be_inconclusive: other data than the test rows have shown that the version is better.
 
     Raises:
         NotPromotable: one of these is not so; the message has the commands.
@@ -88,12 +93,12 @@ def require_promotable(config: PipelineConfig, entries: list[Entry], version: in
     model, serving = config.register_.model_name, champion_version(entries)
     entry, decision = require_verdict(model, entries, version), decision_of(entries, version)
     force = f"strop promote {version} --force --why REASON"
-    if not entry.passed:
+    if not entry.passed and not (may_be_inconclusive and entry.gate == "inconclusive"):
         what = f"did not pass the gate: {entry.gate} ({entry.why})"
         raise NotPromotable(
             f"{model} v{version} {what}", fix=f"See the reason: strop history. To promote it anyway: {force}"
         )
-    if decision is not None and decision.kind == "rejected":
+    if decision is not None and decision.rejects:
         raise NotPromotable(f"{model} v{version} was {decision.approval}", fix=f"To promote it anyway: {force}")
     against = _judged_against(config, entries, version)
     if against != serving:

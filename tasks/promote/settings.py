@@ -11,9 +11,11 @@ _APPROVAL = {True: "none", False: "required"}
 
 
 class PromoteSettings(Settings):
-    approval: Literal["none", "required"] = "none"
-    """Whether a person decides about a candidate that passed the gate. `none`: the run promotes it. `required`: the run ends as
-    `waiting`, until `strop approve VERSION --why TEXT` promotes the candidate or `strop reject VERSION --why TEXT` rejects it."""
+    approval: Literal["none", "required", "canary"] = "none"
+    """Whether people decide about a candidate that passed the gate. `none`: the run promotes it. `required`: the run ends as
+    `waiting`, until `strop approve VERSION --why TEXT` promotes the candidate or `strop reject VERSION --why TEXT` rejects it.
+    `canary`: it answers a share of the users, until their ratings decide (`serve.canary`); so does one whose verdict is
+    inconclusive, if `gate.canary_share` keeps a level for it. A first version is promoted at once."""
     approval_days: Annotated[int, Field(ge=1, le=3650)] = 7
     """With `approval: required`: days after its verdict in which a candidate can be approved. Later it must be judged again
     (`strop run --rejudge`)."""

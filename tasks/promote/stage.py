@@ -17,6 +17,7 @@ from tasks import paths
 from tasks.errors import RegistryError
 from tasks.model_store.anchored_ledger import read_anchored
 from tasks.model_store.approvals import approvals_of, record_approvals
+from tasks.model_store.canaries import canary_of
 from tasks.model_store.ledger import (
     Entry,
     LedgerMoved,
@@ -51,7 +52,13 @@ ATTEMPTS = 20
 
 
 def promote(
-    config: PipelineConfig, version: int, why: str, expected_champion: int | None, force: bool = False, who: str = ""
+    config: PipelineConfig,
+    version: int,
+    why: str,
+    expected_champion: int | None,
+    force: bool = False,
+    who: str = "",
+    canary: str = "",
 ) -> Entry:
     """Puts a version into service if `expected_champion` serves now. Idempotent.
 
@@ -59,9 +66,11 @@ def promote(
         who: the approver, if it is not the user of this process.
         force: also if the gate refused it, a person rejected it, its approval expired, or it was judged against another champion;
             `why` is then required and recorded.
+        canary: the numbers of its canary, as JSON, which runs now. An inconclusive version is promoted, too: its canary has shown
+            that it is better, at the level that its verdict kept for that.
 
     Raises:
-        LedgerMoved: another version serves than `expected_champion`.
+        LedgerMoved: another version serves than `expected_champion`, or its canary has ended.
         RegistryError: there is no such version, it was refused or rejected, its approval expired, or it was judged against another
             champion.
         SigningError: signatures are required for it and one is missing, also with `force`; or the key cannot sign.
@@ -78,9 +87,9 @@ def promote(
     serving = champion.version if champion else None
     _require_expected(model, serving, expected_champion, "See `strop history`, then judge again: strop run --rejudge")
     entry = require_verdict(model, entries, version)
-    _require_allowed(config, chain, version, why, force)
+    _require_allowed(config, chain, version, why, force, is_canary=bool(canary))
     registry.require_writable(version)
-    promotion = replace(entry, kind="promoted", who=who or current_user(), when=now(), why=why)
+    promotion = replace(entry, kind="promoted", who=who or current_user(), when=now(), why=why, details=canary)
     if commit := commit_of(model, version):  # so that retention of refused candidates does not remove it
         git.make_ref(f"refs/tags/{tag_name(model, version)}", commit)
     append_entry(model, promotion, len(entries), remote, config.signing)
@@ -89,15 +98,23 @@ def promote(
     return promotion
 
 
-def _require_allowed(config: PipelineConfig, chain: list[ChainNode], version: int, why: str, force: bool) -> None:
+def _require_allowed(
+    config: PipelineConfig, chain: list[ChainNode], version: int, why: str, force: bool, is_canary: bool
+) -> None:
     """Requires what `promote` promises about the version."""
     entries = [node.entry for node in chain]
+    running = canary_of(chain) if is_canary else None
+    if is_canary and (running is None or running.version != version):
+        raise LedgerMoved(
+            f"the canary of v{version} has ended", where=config.register_.model_name, fix="See: strop history"
+        )
     if retirement := retired_versions(entries).get(version):
         name = f"{config.register_.model_name} v{version}"
         what = f"the files of {name} were removed by retention ({retirement.approval})"
         raise RegistryError(what, fix="Train a new candidate: strop run")
     if not force:
-        require_promotable(config, entries, version)
+        may_be_inconclusive = running is not None and running.plan.level > 0
+        require_promotable(config, entries, version, may_be_inconclusive)
     if force and not why.strip():
         raise RegistryError("a promotion against the gate needs a reason, which is recorded", fix="Add: --why REASON")
     require_signed(config, chain, version, "promotion")
@@ -193,8 +210,8 @@ def _set_alias(config: PipelineConfig, registry: Registry, chain: list[ChainNode
 
 def _mirror_rejections(registry: Registry, versions: list[Version], chain: list[ChainNode]) -> None:
     """A rejected version is not the challenger, and has the rejection in its tags, in its model card and on its page."""
-    newest = {node.entry.version: node for node in chain if node.entry.kind != "judged"}
-    rejected = {version: node for version, node in newest.items() if node.entry.kind == "rejected"}
+    newest = {node.entry.version: node for node in chain if node.entry.decides or node.entry.kind == "retired"}
+    rejected = {version: node for version, node in newest.items() if node.entry.rejects}
     for version in versions:
         node = rejected.get(version.version)
         if node is None or version.tags.get(LEDGER_TAG) == node.commit:

@@ -39,6 +39,7 @@ _EMPTY_ROW = {
     **NO_TEXT,
     "synthetic": "",
     "parents": "[]",
+    "served": "",
     "own_id": None,
     "problem": "",
     "problem_field": None,

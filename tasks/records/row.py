@@ -55,6 +55,7 @@ ROW_SCHEMA = pa.schema(
         *((name, pa.string()) for name in MORE_FIELDS),
         ("synthetic", pa.string()),  # the recipe that generated the row, "" for a collected row
         ("parents", pa.string()),  # JSON: the ids of the rows that it was generated from
+        ("served", pa.string()),  # JSON: the served answer that it corrects or rates, and who did so; "" for other rows
     ]
 )
 

@@ -13,7 +13,7 @@ parallel           source → input, target → output
 row                a row's own fields (tasks/records/row.py), as Strop itself writes them
 
 A record of any shape may have tests for an answer of code (code_tests.py).
-A generated record has the column strop_synthetic: {"recipe": ..., "parents": [...]}.
+A generated record, and one that is made of feedback on a served answer, has a reserved column (origin.py).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tasks.records.code_tests import tests_of
 from tasks.records.conll import conll
 from tasks.records.conversations import are_turns, as_fields, turns_of
 from tasks.records.ordered_json import comparable
+from tasks.records.origin import origin_of
 from tasks.records.row import NO_TEXT
 from tasks.records.segmentation import around
 from tasks.records.shape_fields import (
@@ -46,16 +47,13 @@ from tasks.records.shape_fields import (
 from tasks.records.turns import ANSWERS
 from tasks.runtime.files import canonical_json
 
-__all__ = ["SYNTHETIC", "Columns", "Fields", "Problem", "own_id", "to_fields"]
-
-SYNTHETIC = "strop_synthetic"
-"""The reserved column of a generated record."""
+__all__ = ["Columns", "Fields", "Problem", "own_id", "to_fields"]
 
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def to_fields(record: Any, shape: str, columns: Columns) -> Fields | Problem:
-    """The row's fields (NO_TEXT, and of a generated record `synthetic` and `parents`); or its problem.
+    """The row's fields (NO_TEXT, and those about its origin: `synthetic` and `parents`, or `served`); or its problem.
 
     Args:
         columns: our field → column of the record, if its name differs.
@@ -66,8 +64,7 @@ def to_fields(record: Any, shape: str, columns: Columns) -> Fields | Problem:
         fields = dict(NO_TEXT)
         fields |= SHAPES[shape](record, columns)
         fields |= tests_of(record, columns)
-        if SYNTHETIC in record:
-            fields |= _synthetic(record[SYNTHETIC])
+        fields |= origin_of(record)
         for name, text in fields.items():
             if not text.isascii() and (half := _HALF_SURROGATE.search(text)):  # invalid in all our file formats
                 raise NoRow("encoding_damage", name, around(text, *half.span()))
@@ -216,14 +213,3 @@ def _pairs(earlier: Any, column: str) -> list[list[str]]:
             raise wrong_type(column, pair)
         turns += [["user", pair[0]], ["assistant", pair[1]]]
     return turns
-
-
-def _synthetic(value: Any) -> Fields:
-    """The recipe that generated the record, and the rows that it is made from."""
-    recipe = value.get("recipe") if isinstance(value, dict) else None
-    parents = value.get("parents", []) if isinstance(value, dict) else None
-    if not isinstance(recipe, str) or not recipe or not isinstance(parents, list):
-        raise wrong_type(SYNTHETIC, value)
-    if not all(isinstance(parent, str) for parent in parents):
-        raise wrong_type(SYNTHETIC, value)
-    return {"synthetic": recipe, "parents": canonical_json(parents)}

@@ -52,7 +52,7 @@ def versions_in_git(model: str) -> dict[int, VersionRecord]:
         if entry.kind == "judged":
             judgements[entry.version] = entry
             anchors.setdefault(entry.version, {})[JUDGED_TAG] = node.commit
-        else:
+        elif entry.decides or entry.kind == "retired":
             name = RETIRED_TAG if entry.kind == "retired" else PROMOTED_TAG
             anchors.setdefault(entry.version, {}).update({LEDGER_TAG: node.commit, name: entry.approval})
     versions = {}

@@ -102,8 +102,8 @@ def _rows_with_these_questions(anchors: list[Row], training: Path) -> int:
     questions = _questions(pa.Table.from_pylist([{name: row[name] for name in ANSWERED} for row in anchors]))
     with pq.ParquetFile(training) as file:
         portions = read_batches(file, PORTION_ROWS, columns=list(ANSWERED), use_threads=False)
-        found = (pc.is_in(_questions(pa.Table.from_batches([part])), value_set=questions) for part in portions)
-        return sum(pc.sum(each).as_py() or 0 for each in found)
+        matches = (pc.is_in(_questions(pa.Table.from_batches([part])), value_set=questions) for part in portions)
+        return sum(pc.sum(each).as_py() or 0 for each in matches)
 
 
 def _questions(rows: pa.Table) -> pa.Array:

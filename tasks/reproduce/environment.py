@@ -114,13 +114,13 @@ def find_python(uv: str, version: str) -> tuple[str, str]:
         command = [uv, "python", "find", "--system", "--no-project", "--no-python-downloads", request]
         result = subprocess.run(command, capture_output=True, text=True, check=False, env=_uv_environment())
         if result.returncode == 0 and (path := result.stdout.strip()):
-            found = subprocess.run(
+            reported = subprocess.run(
                 [path, "-c", "import platform; print(platform.python_version())"],
                 capture_output=True,
                 text=True,
                 check=True,
             )
-            return path, found.stdout.strip()
+            return path, reported.stdout.strip()
     what = f"Python {version}, which the version was made with, is not on this machine, nor another {request}"
     raise AuditError(what, fix=f"Install it: uv python install {version}; or run again with {CURRENT}")
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tasks import paths
+from tasks.feedback.retention import expired_segments
 from tasks.retention.plan import Removal
 
 REMOVING = ".removing-"
@@ -35,6 +36,12 @@ def checkpoint_removals(kept: int) -> Iterator[Removal]:
     for folder in sorted(folders, key=_last_write, reverse=True)[kept:]:
         if not _is_locked(folder.with_name(f"{folder.name}.lock")):
             yield Removal("checkpoints", str(folder), "of an earlier training (retention.checkpoints)", (folder,))
+
+
+def spool_removals(written_before: float) -> Iterator[Removal]:
+    """The records of servers whose retention has ended."""
+    if expired := expired_segments(paths.SPOOL, written_before):
+        yield Removal("served records", str(paths.SPOOL), "older than retention.served_days", tuple(expired))
 
 
 def cache_removals(unused_since: float) -> Iterator[Removal]:

@@ -14,6 +14,7 @@ from tasks.model_store.ledger_entries import (
     champion_of,
     champions_of,
     may_retire,
+    open_canary,
     rejected_versions,
     retired_versions,
 )
@@ -69,6 +70,8 @@ def _by_ledger(uses: Uses, refused_candidates: int) -> Iterator[tuple[int, str]]
     for entry in entries:
         if entry.enters_service:
             yield entry.version, "has served"
+    if (canary := open_canary(entries)) is not None:
+        yield entries[canary].version, "has a canary"
     judged = [entry for entry in entries if entry.kind == "judged"]
     rejected = rejected_versions(entries)
     for entry in judged:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.model_store.ledger_chain import ChainNode
 
-KINDS = ("logged models", "stage outputs", "weights", "checkpoints", "caches")
+KINDS = ("logged models", "stage outputs", "weights", "checkpoints", "served records", "caches")
 """In the order in which they are removed."""
 
 

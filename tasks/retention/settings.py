@@ -19,3 +19,6 @@ class RetentionSettings(Settings):
     cache_days: Count = 30
     """Days without use after which `strop gc` removes entries of the caches in `.strop`, outputs of trainings that never became a
     version, and weights in `.strop/models` that no version has."""
+    served_days: Annotated[int, Field(ge=1)] = 90
+    """Days that requests, answers and feedback of a server are kept in `.strop/serve/spool`; as long is feedback on an answer
+    accepted. A server removes older files itself, and `strop gc` those of servers that no longer run."""

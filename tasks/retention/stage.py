@@ -23,7 +23,7 @@ from tasks.model_store.ledger import append_entry, current_user, judgement_of, n
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_entries import retired_versions
 from tasks.model_store.versions import refused_ref, tag_name
-from tasks.retention.folders import cache_removals, checkpoint_removals, remove, weight_removals
+from tasks.retention.folders import cache_removals, checkpoint_removals, remove, spool_removals, weight_removals
 from tasks.retention.logged import has_other_owner, logged_model_removals
 from tasks.retention.needed import Uses, needed_versions, removable_versions
 from tasks.retention.objects import RetiredCommit, object_removals
@@ -89,6 +89,7 @@ def _plan(config: PipelineConfig, registry: Registry, cache: DvcCache) -> Plan:
     needed = needed_versions(uses, policy.refused_candidates)
     unused_since = time.time() - policy.cache_days * DAY_SECONDS
     removals = [*checkpoint_removals(policy.checkpoints), *cache_removals(unused_since)]
+    removals += spool_removals(time.time() - policy.served_days * DAY_SECONDS)
     if unknown := [version for version in needed if version_commit(model, version, entries) is None]:
         note = f"the versions stay as they are: git lacks the commit of {_names(unknown)}, which is needed. {FETCH}"
         return Plan(chain=tuple(chain), kept=needed, removals=in_order(removals), notes=(note,))
@@ -156,7 +157,7 @@ def _retire(registry: Registry, plan: Plan, remote: str, signing: SigningSetting
         entry = replace(judgement, kind="retired", who=current_user(), when=now(), why=plan.why)
         commit = append_entry(registry.model, entry, len(chain), remote, signing)
         chain.append(ChainNode(commit, entry))
-    newest = {node.entry.version: node for node in chain if node.entry.kind != "judged"}
+    newest = {node.entry.version: node for node in chain if node.entry.decides or node.entry.kind == "retired"}
     for version, entry in retired_versions([node.entry for node in chain]).items():
         tags = {LEDGER_TAG: newest[version].commit, RETIRED_TAG: entry.approval}
         if version in registered and not tags.items() <= registered[version].items():

@@ -34,12 +34,24 @@ def load_yaml(text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
         _require_bounded(text)
         return YAML(typ=kind).load(text)
     except YAMLError as error:
-        hint = " (a text with `:` within { } or [ ] is put in quotes)" if "unexpected ':'" in str(error) else ""
-        raise ValueError(f"not readable as YAML: {' '.join(str(error).split())}{hint}") from error
+        raise ValueError(f"not readable as YAML: {_reason(error)}") from error
     except RecursionError:
         raise ValueError(f"not readable as YAML: {TOO_DEEP}") from None
     except ValueError as error:
         raise ValueError(f"not readable as YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def _reason(error: Any) -> str:
+    """Where, then what: a parser's own text has neither the file nor one line."""
+    text = " ".join(str(error).split())
+    hint = " (a text with `:` within { } or [ ] is put in quotes)" if "unexpected ':'" in text else ""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or not problem:
+        return text.replace('in "<unicode string>", ', "") + hint
+    problem, context, began = problem.partition(" with value ")[0], error.context, error.context_mark
+    is_open = context and began and began.line != mark.line and "duplicate" not in problem
+    where = f" ({context} that began in line {began.line + 1})" if is_open else ""
+    return f"line {mark.line + 1}: {problem}{where}{hint}"
 
 
 def _require_bounded(text: str) -> None:

@@ -93,8 +93,8 @@ def is_unsupported(answer: str, target: str, evidence: str) -> bool:
 
 def declines(answer: str) -> bool:
     """Whether an answer states that it has none, and gives none after that."""
-    found = _NO_ANSWER.search(answer)
-    return (found is not None and not answers_after(answer[found.end() :])) or is_refusal(answer)
+    match = _NO_ANSWER.search(answer)
+    return (match is not None and not answers_after(answer[match.end() :])) or is_refusal(answer)
 
 
 def is_carried(answer: str, evidence: str) -> bool:

@@ -58,8 +58,8 @@ _OFFER = re.compile(
 def is_refusal(answer: str) -> bool:
     """Whether an answer declines, or presents itself as a model, and does not answer after that."""
     answer = answer.replace("’", "'")
-    found = [pattern.search(answer[:REFUSAL_CHARACTERS]) for pattern in (REFUSAL, REFUSAL_ZH)]
-    return any(match is not None and not answers_after(answer[match.end() :]) for match in found)
+    matches = [pattern.search(answer[:REFUSAL_CHARACTERS]) for pattern in (REFUSAL, REFUSAL_ZH)]
+    return any(match is not None and not answers_after(answer[match.end() :]) for match in matches)
 
 
 def answers_after(rest: str) -> bool:

@@ -26,8 +26,8 @@ def check_subject(subject: Subject, signatures: Iterable[Signature], trusted: Tr
     """The result for a subject: `invalid` if one of its signatures is, else the best of them."""
     results = [_check(subject, signature, trusted, now) for signature in signatures]
     for state in ("invalid", "valid", "untrusted"):
-        if found := next((result for result in results if result.state == state), None):
-            return found
+        if worst := next((result for result in results if result.state == state), None):
+            return worst
     return Result(
         subject, "none", f"is not signed. If it should count (strop history): strop sign {subject.facts['version']}"
     )

@@ -67,14 +67,14 @@ def store_signature(signature: Signature, subject_line: str) -> None:
 
 def read_signatures(model: str, subjects: Collection[str], objects: Objects) -> dict[str, list[Signature]]:
     """Subject → its signatures, none of them verified. One that git cannot read has no files."""
-    found: dict[str, list[Signature]] = {subject: [] for subject in subjects}
+    signatures: dict[str, list[Signature]] = {subject: [] for subject in subjects}
     for ref, oid in git.refs_below(refs_prefix(model)).items():
-        if (subject := subject_of(ref)) not in found:
+        if (subject := subject_of(ref)) not in signatures:
             continue
         try:
             tree = objects.commit(oid).tree
             files = {name: objects.read(file.oid, "blob").data for name, file in objects.files(tree)}
         except ObjectDamaged:
             files = {}
-        found[subject].append(Signature(subject, ref, files))
-    return found
+        signatures[subject].append(Signature(subject, ref, files))
+    return signatures

@@ -45,8 +45,8 @@ class TrustedKeys:
 
     def by_fingerprint(self, fingerprint: str) -> list[TrustedKey]:
         """The certificates of a key, the one that is valid longest last."""
-        found = [key for key in self.keys if key.fingerprint == fingerprint]
-        return sorted(found, key=lambda key: key.not_after)
+        of_key = [key for key in self.keys if key.fingerprint == fingerprint]
+        return sorted(of_key, key=lambda key: key.not_after)
 
 
 def trusted_folder(settings: SigningSettings) -> Path:

@@ -91,10 +91,10 @@ def _location_in(config: PipelineConfig, uri: str) -> str | None:
 
 def _require_rights(uri: str, model: str, login: dict[str, str]) -> None:
     """A server: may this login read the experiment, and write to it? An experiment that does not exist yet is no error."""
-    found = _answer(uri, "GET", "experiments/get-by-name", login, {"experiment_name": model})
-    if found is None:
+    answer = _answer(uri, "GET", "experiments/get-by-name", login, {"experiment_name": model})
+    if answer is None:
         return
-    experiment = found["experiment"]
+    experiment = answer["experiment"]
     if experiment.get("lifecycle_stage", "active") != "active":
         raise deleted_experiment(model, str(experiment["experiment_id"]), without_credentials(uri))
     if login or has_login():

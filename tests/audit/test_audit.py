@@ -97,9 +97,9 @@ def test_one_changed_byte_of_a_raw_batch_in_the_cache_is_named(world: Path) -> N
     stored = next(f for f in dvc_outputs.stored_files(commit, paths.RAW) if f.relpath == name)
     detach(stored.path)
     change_one_byte(stored.path)
-    found = broken()
-    assert str(batch) in found["raw batches"]
-    assert str(stored.path) in found["raw batches"]
+    result = broken()
+    assert str(batch) in result["raw batches"]
+    assert str(stored.path) in result["raw batches"]
 
 
 def test_one_changed_byte_in_the_registrys_weights_is_named(world: Path) -> None:
@@ -141,17 +141,17 @@ def test_a_moved_tag_is_reported(world: Path) -> None:
     assert first
     assert second
     user("tag", "-f", tag_name("tiny", 1), second)
-    found = broken()
-    assert first[:12] in found["commit"]
-    assert "the registry names" in found["receipt"]
-    assert "weights" in found
+    result = broken()
+    assert first[:12] in result["commit"]
+    assert "the registry names" in result["receipt"]
+    assert "weights" in result
 
 
 def test_a_rewritten_ledger_is_reported(world: Path) -> None:
     user("update-ref", "-d", ledger_ref("tiny"))
-    found = broken()
-    assert "the ledger names none" in found["receipt"]
-    assert "the ledger has another verdict" in found["verdict"]
+    result = broken()
+    assert "the ledger names none" in result["receipt"]
+    assert "the ledger has another verdict" in result["verdict"]
 
 
 def test_todays_parameters_data_and_candidate_are_no_part_of_an_old_version(world: Path) -> None:

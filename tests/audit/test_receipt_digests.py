@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from tasks.audit.canary import canary_level_problems
 from tasks.audit.digests import Digests
 from tasks.audit.made import _of_receipt
+from tasks.model_store.canaries import CanaryPlan
 from tasks.model_store.template_digests import template_digests
 from tasks.runtime.files import content_digest, file_digest
 
@@ -52,3 +54,24 @@ def test_those_of_an_untouched_version_are_equal_and_an_earlier_receipt_has_none
 def test_every_other_digest_is_reported(version: Any, changes: dict[str, Any], expected: str) -> None:
     receipt, files = version
     assert problems({**receipt, **{key: receipt[key] | more for key, more in changes.items()}}, files) == [expected]
+
+
+def test_the_level_for_a_canary_follows_from_the_parameters_and_the_round() -> None:
+    def receipt(**verdict: Any) -> dict[str, Any]:
+        return {
+            "params": {"gate": {"alpha": 0.05, "canary_share": 0.5}},
+            "round": {"alpha_spent": 0.5, "most_rows": 100},
+            "verdict": {"test_rows": 200, **verdict},
+        }
+
+    def began(level: float) -> Any:
+        details = CanaryPlan(champion=1, share=0.1, level=level).text
+        return SimpleNamespace(kind="canary", when="monday", details=details, read_details=lambda: json.loads(details))
+
+    whole = receipt(canary_level=0.0125)  # twice the rows restore what was spent
+    assert list(canary_level_problems(whole, [began(0.0125), began(0.0)])) == []
+    assert len(list(canary_level_problems(whole, [began(0.02)]))) == 1
+    assert "its parameters and its round give 0.0125" in next(canary_level_problems(receipt(canary_level=0.025), []))
+    assert len(list(canary_level_problems(receipt(), []))) == 1
+    earlier = {"params": {"gate": {"alpha": 0.05}}, "verdict": {"test_rows": 200}}
+    assert list(canary_level_problems(earlier, [])) == []

@@ -131,8 +131,8 @@ def test_a_missing_file_of_the_registrys_model_is_named(world: Path) -> None:
 def test_a_changed_file_of_dvcs_model_is_named(world: Path, name: str) -> None:
     path = in_dvc(paths.MODEL, name)
     with replaced(path, changed(path)):
-        found = broken()
-        assert f"data/model/{name} in DVC's cache has changed" in (found.get("model files") or found["weights"])
+        result = broken()
+        assert f"data/model/{name} in DVC's cache has changed" in (result.get("model files") or result["weights"])
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_a_changed_file_of_dvcs_model_is_named(world: Path, name: str) -> None:
 def test_a_changed_output_is_named(world: Path, output: Path, link: str) -> None:
     path = in_dvc(output.parent, output.name) if link in ("predictions", "other outputs") else in_dvc(output)
     with replaced(path, changed(path)):
-        found = broken()
-        assert f"{output} in DVC's cache has changed" in found[link]
+        result = broken()
+        assert f"{output} in DVC's cache has changed" in result[link]
 
 
 def test_a_changed_raw_batch_and_a_changed_part_of_the_dataset_are_named(world: Path) -> None:
@@ -218,13 +218,13 @@ AT_THE_TAG = {
 @pytest.mark.parametrize("name", sorted(AT_THE_TAG))
 def test_a_changed_file_of_the_versions_commit_is_named(world: Path, name: str) -> None:
     with forged_tag(name):
-        found = broken(1, "ledger", AT_THE_TAG[name])
-        detail = found[AT_THE_TAG[name]]
+        result = broken(1, "ledger", AT_THE_TAG[name])
+        detail = result[AT_THE_TAG[name]]
         folders = ("data/contract", "data/templates", "tasks/gate")
         in_lock = next((folder for folder in folders if name.startswith(f"{folder}/")), name)
         named = {"params.yaml": "finetune.seed", "dvc.yaml": "stage finetune", LOGGED.as_posix(): "adapter_config.json"}
         assert named.get(name, in_lock) in detail
-        assert "names the commit" in found["ledger"], "the ledger fixes the whole commit"
+        assert "names the commit" in result["ledger"], "the ledger fixes the whole commit"
         with pytest.raises(LedgerBroken, match="names the commit"):
             read_ledger("tiny")
 
@@ -356,9 +356,9 @@ def test_a_version_that_is_loaded_from_the_location_of_another_model_is_reported
 @pytest.mark.parametrize("source", [None, "", "elsewhere", "models:/tiny/2", "/tmp/model"])
 def test_a_version_that_names_no_logged_model_is_reported(world: Path, source: str | None) -> None:
     with edited_registry(("UPDATE model_versions SET source = ? WHERE version = 1", (source,))):
-        found = broken()
-        assert found.keys() == {"weights", "registry files"}
-        assert all("names no logged model" in detail for detail in found.values())
+        result = broken()
+        assert result.keys() == {"weights", "registry files"}
+        assert all("names no logged model" in detail for detail in result.values())
 
 
 # the ledger

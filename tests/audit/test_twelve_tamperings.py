@@ -127,9 +127,9 @@ def test_the_version_is_whole_before(world: Path) -> None:
 def test_tampering_with_it_is_found_and_named(world: Path, kind: str, deep: bool) -> None:
     tampering = TWELVE[kind]
     with tampering.change():
-        found = broken(deep=deep)
-        assert tampering.names in found[tampering.link]
-        assert found.keys() == {tampering.link, *tampering.others}
+        result = broken(deep=deep)
+        assert tampering.names in result[tampering.link]
+        assert result.keys() == {tampering.link, *tampering.others}
     assert broken(deep=deep) == {}
 
 

@@ -91,7 +91,7 @@ def test_examples_with_the_label_first_are_read(answer: str, instances: list[tup
 
 
 @pytest.mark.parametrize(
-    ("answer", "label_first", "found"),
+    ("answer", "label_first", "parsed"),
     [
         ("Input: 1\nOutput: 2\nExample 2\nInput: 3\nOutput: the answer is fo", False, ([("1", "2")], 1)),
         ("Example 1\nInput: 1\nOutput: 2\nExample 2\nInput: thr", False, ([("1", "2")], 1)),
@@ -101,9 +101,9 @@ def test_examples_with_the_label_first_are_read(answer: str, instances: list[tup
     ],
 )
 def test_of_an_answer_that_was_cut_off_the_last_example_is_left(
-    answer: str, label_first: bool, found: tuple[list[tuple[str, str]], int]
+    answer: str, label_first: bool, parsed: tuple[list[tuple[str, str]], int]
 ) -> None:
-    assert parse_instances(CutOff(answer), label_first) == found
+    assert parse_instances(CutOff(answer), label_first) == parsed
 
 
 def test_of_a_list_that_was_cut_off_the_last_instruction_is_left() -> None:

@@ -187,7 +187,7 @@ def test_an_interrupted_recipe_continues_and_pays_for_nothing_twice(
 def test_a_dry_run_reports_the_number_of_the_next_prompts(here: Path, start_endpoint: Callable[..., Any]) -> None:
     toy = start_endpoint(Model())
     built = run(toy.base_url, dry_run=True, prompts_per_round=5)
-    assert (built.not_asked, built.made, toy.prompts) == (5, 0, [])
+    assert (built.not_generated, built.made, toy.prompts) == (5, 0, [])
 
 
 def test_a_model_that_generates_only_useless_tasks_ends_with_the_rounds(

@@ -279,7 +279,7 @@ def test_back_translation_uses_the_user_s_function_in_both_directions(
     recipe = {"kind": "back_translation", "family": "qa", "through": "de"}
     built = run({**recipe, "translator": "my_translator:translate"})
     assert sorted(row["instruction"] for row in written()) == ["say it back", "说出来 吗"]
-    assert built.asked == 4
+    assert built.generated == 4
     import my_translator  # type: ignore[import-not-found]
 
     calls = list(my_translator.calls)
@@ -354,5 +354,5 @@ def test_rows_from_before_a_failure_are_written_and_the_rest_follows(
     built = run(recipe)
     assert (built.made, built.new) == (100, 36)
     assert built.remembered >= 80
-    assert len(toy.prompts) - prompts_before == built.asked <= 20
+    assert len(toy.prompts) - prompts_before == built.generated <= 20
     assert len({row["instruction"] for row in written()}) == 100

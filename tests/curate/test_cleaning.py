@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.curate.cleaning.clean_row import clean_row
-from tasks.curate.cleaning.edits import apply
 from tasks.curate.cleaning.row_texts import texts_of
 from tasks.curate.filters import judge_row
 from tasks.curate.settings import CurateSettings
+from tasks.pii.edits import apply
 from tasks.records.row import NO_TEXT
 from tasks.records.segmentation import segment
 

@@ -17,7 +17,7 @@ BATCHES = st.lists(st.lists(st.integers(0, 12), max_size=12), min_size=1, max_si
 
 @given(BATCHES, st.sets(st.integers(0, 14), min_size=1), st.sets(st.integers(0, 150)), st.sampled_from([0, 3, 1000]))
 def test_an_index_equals_a_scan_of_all_rows(
-    batches: list[list[int]], wanted: set[int], gone: set[int], sorted_at_once: int
+    batches: list[list[int]], chosen: set[int], gone: set[int], sorted_at_once: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index_module, "SORTED_AT_ONCE", sorted_at_once)
@@ -27,28 +27,28 @@ def test_an_index_equals_a_scan_of_all_rows(
         present = np.ones(1000, np.bool_)
         index = Index(lambda rows: present[rows])
         rows: list[tuple[int, int]] = []
-        asked = np.array(sorted(wanted), np.uint64)
+        requests = np.array(sorted(chosen), np.uint64)
         for batch in batches:
             first = len(rows)
             hashes = np.array(batch, np.uint32)
             index.add(hashes, lambda at, hashes=hashes, first=first: entries_of(hashes[at], first + at))
             rows += [(number, first + index) for index, number in enumerate(batch)]
-            check(index, rows, asked, present)
+            check(index, rows, requests, present)
             present[[row for row in gone if row < len(rows)]] = False
-            check(index, rows, asked, present)
+            check(index, rows, requests, present)
 
 
-def check(index: Index, rows: list[tuple[int, int]], asked: Any, present: Any) -> None:
-    expected = {hash_: [row for number, row in rows if number == hash_ and present[row]] for hash_ in asked.tolist()}
-    first, last = index.ends(asked)
+def check(index: Index, rows: list[tuple[int, int]], hashes: Any, present: Any) -> None:
+    expected = {hash_: [row for number, row in rows if number == hash_ and present[row]] for hash_ in hashes.tolist()}
+    first, last = index.ends(hashes)
     assert first.tolist() == [min(held, default=MOST_ROWS) for held in expected.values()]
     assert last.tolist() == [max(held, default=-1) for held in expected.values()]
-    entries, none_left_out = index.all_of(asked, most=10_000)
+    entries, none_left_out = index.all_of(hashes, most=10_000)
     assert sorted(zip(hashes_of(entries).tolist(), rows_of(entries).tolist(), strict=True)) == [
         (hash_, row) for hash_, held in expected.items() for row in held
     ]
     assert not len(none_left_out)
-    some, left_out = index.all_of(asked, most=3)
+    some, left_out = index.all_of(hashes, most=3)
     assert all(len(held) <= 3 or hash_ in left_out for hash_, held in expected.items())
     assert set(hashes_of(some).tolist()).isdisjoint(left_out.tolist())
 

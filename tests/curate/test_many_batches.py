@@ -57,8 +57,8 @@ def test_what_a_batch_looks_up_does_not_grow_with_the_batches_before_it(
     searched: list[int] = []
     ranges = index_module.Index._ranges
 
-    def counted(self: Any, wanted: Any) -> Any:
-        for run, low, high in ranges(self, wanted):
+    def counted(self: Any, hashes: Any) -> Any:
+        for run, low, high in ranges(self, hashes):
             searched.append(int(np.sum(high - low)))
             yield run, low, high
 

@@ -40,11 +40,11 @@ from tasks.state.decisions import record_decision
 @settings(deadline=None)
 def test_texts_tokenised_at_once_have_the_tokens_of_the_shared_segmentation(texts: list[str]) -> None:
     texts = [text.encode("utf-8", "ignore").decode() for text in texts]
-    found = tokenise(texts)
-    assert found.counts().tolist() == [len(segment(text)) for text in texts]
+    result = tokenise(texts)
+    assert result.counts().tolist() == [len(segment(text)) for text in texts]
     assert tokenise(texts, with_symbols=True).counts().tolist() == [len(segment_with_symbols(text)) for text in texts]
     hashes: dict[str, int] = {}
-    for token, number in zip((t for text in texts for t in segment(text)), found.hashes.tolist(), strict=True):
+    for token, number in zip((t for text in texts for t in segment(text)), result.hashes.tolist(), strict=True):
         assert hashes.setdefault(token, number) == number
     assert len(set(hashes.values())) == len(hashes)
 

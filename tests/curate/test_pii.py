@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.realdata import real
 
-from tasks.curate.cleaning.edits import apply
-from tasks.curate.mask_personal_data import mask_texts
-from tasks.curate.settings import PiiSettings
+from tasks.pii.edits import apply
 from tasks.pii.mask import PiiSpan, find, kinds_in, mask, may_hold
+from tasks.pii.mask_texts import mask_texts
+from tasks.pii.settings import PiiSettings
 
 # none of these is anybody's: they are the published examples, or made here; in halves, so that no scanner trips over them
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"
@@ -123,11 +123,11 @@ NOISE = st.text(alphabet="0123456789+-. ()@:/=[]abXE电话，０Ａ＠", max_siz
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(PIECES), NOISE, st.text(max_size=8)), max_size=8).map("".join))
 def test_masking_twice_is_masking_once(text: str) -> None:
-    found = find(text)
-    assert all(0 <= each.start < each.end <= len(text) for each in found)
-    assert all(a.end <= b.start for a, b in pairwise(found))
-    assert bool(found) <= may_hold(text)
-    once = mask(text, found)
+    result = find(text)
+    assert all(0 <= each.start < each.end <= len(text) for each in result)
+    assert all(a.end <= b.start for a, b in pairwise(result))
+    assert bool(result) <= may_hold(text)
+    once = mask(text, result)
     assert find(once) == []
     assert mask(once, find(once)) == once
 

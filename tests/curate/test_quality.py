@@ -117,10 +117,10 @@ TEXT = st.text(max_size=60) | st.text(alphabet="ab 傻的，我\n'_１é\ud83d",
 
 @given(TEXT, TEXT, TEXT)
 def test_any_text_at_all_has_measures_within_their_bounds(instruction: str, given: str, output: str) -> None:
-    found = measured(output, instruction, given)
-    for share in (found.repetition, found.symbol_share):
+    result = measured(output, instruction, given)
+    for share in (result.repetition, result.symbol_share):
         assert 0 <= share <= 1
-    assert found.length_ratio >= 0
+    assert result.length_ratio >= 0
 
 
 ROWS: dict[str, Any] = {

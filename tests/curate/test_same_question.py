@@ -145,24 +145,24 @@ def test_a_plain_word_more_in_a_short_slot_is_another_row(project: Path, rows_a_
         phrase = [*draw.sample(words, draw.randrange(3)), draw.choice([thing, f"{thing}s"])]
         chosen[" ".join(phrase)] = "fruit" if things.index(thing) % 2 else "vegetable"
     fixed = "Is the thing that is named below a fruit or a vegetable? Answer with one word and nothing else. Thing: "
-    asked = [(fixed + phrase, answer) for phrase, answer in chosen.items()]
+    requests = [(fixed + phrase, answer) for phrase, answer in chosen.items()]
     for number, start in enumerate(range(0, 240, rows_a_batch), start=1):
-        batch_of(number, asked[start : start + rows_a_batch])
+        batch_of(number, requests[start : start + rows_a_batch])
     assert curate(project)["dropped"].get("near_duplicate", 0) <= (0 if rows_a_batch == 240 else 3)
 
 
 def test_many_rewordings_of_one_question_are_one_row(project: Path) -> None:
-    asked = "what is it that makes the leaves of the trees turn red and yellow in the autumn of each year"
+    requests = "what is it that makes the leaves of the trees turn red and yellow in the autumn of each year"
     more = "please just now indeed really perhaps maybe kindly then there again today here also well".split()  # noqa: SIM905
-    batch_of(1, [*some_rows(), *((f"{asked} {word}?", "Their green goes.") for word in more)])
+    batch_of(1, [*some_rows(), *((f"{requests} {word}?", "Their green goes.") for word in more)])
     assert curate(project)["dropped"] == {"near_duplicate": len(more) - 1}
 
 
 def test_the_same_passage_with_another_question_is_another_row_in_the_same_split(project: Path) -> None:
     draw = random.Random(5)
     passage = sentence(draw, 80)
-    asked = ["Who is it about?", "When did it happen, and where?"]
-    pair = batch_of(1, [*some_rows(), *((f"{passage} {question}", "nobody") for question in asked)])[-2:]
+    requests = ["Who is it about?", "When did it happen, and where?"]
+    pair = batch_of(1, [*some_rows(), *((f"{passage} {question}", "nobody") for question in requests)])[-2:]
     assert curate(project)["dropped"] == {}
     assert len(set(splits_of(pair))) == 1
 
@@ -348,7 +348,7 @@ def test_the_prompts_that_a_source_answered_in_several_ways_are_listed(project: 
 
 
 @pytest.mark.parametrize(
-    ("question", "answer", "asked", "answered"),
+    ("question", "answer", "first_question", "first_answer"),
     [
         ("What is the capital of Peru?", "Lima.", "what is the capital of Peru", "Lima"),
         ("秘鲁的首都是哪里？", "利马。", "秘鲁的首都是哪里?", "利马"),
@@ -356,11 +356,11 @@ def test_the_prompts_that_a_source_answered_in_several_ways_are_listed(project: 
     ],
 )
 def test_case_14_a_golden_question_in_a_dialogue_with_other_marks_takes_it_out_of_training(
-    project: Path, question: str, answer: str, asked: str, answered: str
+    project: Path, question: str, answer: str, first_question: str, first_answer: str
 ) -> None:
     batch_of(1, some_rows())
     batch_of(2, [(question, answer)], use="golden")
-    write_part([dialogue(asked, answered, "And now?", "It is late.", batch="b3")], "000003-b3.parquet")
+    write_part([dialogue(first_question, first_answer, "And now?", "It is late.", batch="b3")], "000003-b3.parquet")
     curate(project)
     assert [reason for _, reason, _ in dropped(3)] == ["contaminated"]
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.curate.filters import judge_row
-from tasks.curate.settings import CurateSettings, PiiSettings
+from tasks.curate.settings import CurateSettings
+from tasks.pii.settings import PiiSettings
 from tasks.records.row import NO_TEXT
 
 SETTINGS = CurateSettings(pii=PiiSettings(ip="mask"))

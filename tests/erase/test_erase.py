@@ -6,13 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.dataworld import SOURCES
+from support.dataworld import SOURCES, collect
 from support.erasing import REFUSED, SECRET, files_with, ids_of, quarantined, run_data, sides
 from support.project import params, write_params
 from support.toy_rows import write_jsonl
+from support.toyserving import SERVED, fill_spool
 
 from tasks import paths
 from tasks.erase.stage import erase
+from tasks.lineage.select_rows import select_rows
 from tasks.state.decisions import record_decision
 
 pytestmark = pytest.mark.usefixtures("warm")
@@ -101,3 +103,15 @@ def test_a_row_that_is_collected_again_in_another_record_can_be_erased_again(wor
     assert files_with(SECRET, paths.RAW)
     assert erase([row_id], why="asked to") is not None
     assert files_with(SECRET, world, world.parent / "store") == []
+
+
+def test_no_byte_of_an_erased_correction_is_left_in_the_records_of_a_server(world: Path) -> None:
+    text = "安妮住在里昂十号"
+    fill_spool(text)
+    write_params(world, params("base", [*SOURCES, SERVED], validate={"max_refused_share": 0.5}))
+    collect("validate", "curate")
+    (row,) = select_rows([], [f"rejected={text}"])
+    assert files_with(text, paths.RAW)
+    assert files_with(text, paths.SPOOL)
+    assert erase([row], why="asked to") is not None
+    assert files_with(text, world) == []

@@ -79,14 +79,14 @@ class Store:
     def keep(self, version: str, output: Path, folder: Path) -> dict[str, str]:
         """Keeps a folder as an output of a version; returns place → md5."""
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        found = {path.relative_to(folder).as_posix(): self.put(path.read_bytes()) for path in files}
-        listing = [{"relpath": name, "md5": md5} for name, md5 in found.items()]
+        result = {path.relative_to(folder).as_posix(): self.put(path.read_bytes()) for path in files}
+        listing = [{"relpath": name, "md5": md5} for name, md5 in result.items()]
         digest = f"{hashlib.md5(json.dumps(listing).encode()).hexdigest()}.dir"
         place = Path(self.oid_to_path(digest))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps(listing))
         self.versions.setdefault(version, {})[output.as_posix()] = digest
-        return found
+        return result
 
     def held(self) -> set[str]:
         repo: Any = self

@@ -163,8 +163,8 @@ def t0_pairs() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("pairs", [t0_pairs, lambda: alpaca_pairs("en"), lambda: alpaca_pairs("zh")])
 def test_no_answer_of_a_person_is_degenerate(pairs: Any) -> None:
     rows = [(question, answer) for question, answer in pairs() if answer.strip()]
-    found = [(answer, degenerate_reason(answer, answer, question)) for question, answer in rows]
-    assert [pair for pair in found if pair[1]] == []
+    result = [(answer, degenerate_reason(answer, answer, question)) for question, answer in rows]
+    assert [pair for pair in result if pair[1]] == []
     others = [answer for _, answer in rows[1:] + rows[:1]]  # without the exception for what the target repeats
     reasons = [
         degenerate_reason(answer, other, question) for (question, answer), other in zip(rows, others, strict=True)

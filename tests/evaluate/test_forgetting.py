@@ -251,8 +251,8 @@ def test_a_missing_library_is_an_error_that_names_it(monkeypatch: pytest.MonkeyP
 def test_a_question_of_an_anchor_is_found_in_other_case_width_and_white_space() -> None:
     def questions(*texts: tuple[str, str]) -> list[str]:
         rows = [{"instruction": one, "input": two, "history": "[]"} for one, two in texts]
-        found: list[str] = anchors._questions(pa.Table.from_pylist(rows)).to_pylist()
-        return found
+        result: list[str] = anchors._questions(pa.Table.from_pylist(rows)).to_pylist()
+        return result
 
     assert len(set(questions(("最大的行星？", ""), ("", " 最大的行星?")))) == 1
     assert len(set(questions(("Name it:", "The  largest\nPlanet"), ("", "name it： the largest planet\n")))) == 1

@@ -118,8 +118,8 @@ def test_perplexity_is_by_token_and_none_without_tokens() -> None:
 
 
 def test_losses_are_averaged_over_the_tokens_of_a_family() -> None:
-    found = losses_by_family([(2.0, 1), (4.0, 2), (9.0, 3), (0.0, 0)], ["qa", "qa", "topic", "empty"])
-    assert found == {
+    result = losses_by_family([(2.0, 1), (4.0, 2), (9.0, 3), (0.0, 0)], ["qa", "qa", "topic", "empty"])
+    assert result == {
         "qa": {"loss": 2.0, "perplexity": 7.38906, "tokens": 3},
         "topic": {"loss": 3.0, "perplexity": 20.0855, "tokens": 3},
     }

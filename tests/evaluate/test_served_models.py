@@ -284,8 +284,8 @@ def test_a_server_behind_a_url_gives_the_same_answers_and_is_not_verified(
     options = settings(**url(server))
     server.faults = [Reply(429, "busy", {"Retry-After": "0"}), Reply(503), Reply(body="<html>")]
     options = options.model_copy(update={"engine": options.engine.model_copy(update={"attempts": 4})})
-    found, facts = answers(candidate, options)
-    assert found == answers(candidate, settings())[0]
+    result, facts = answers(candidate, options)
+    assert result == answers(candidate, settings())[0]
     assert not facts["is_verified"]
     entry = describe_inference(options.engine, {"base": None, "candidate": facts})
     assert (entry["name"], entry["is_verified"], entry["version"]) == (

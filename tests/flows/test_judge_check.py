@@ -67,20 +67,20 @@ def test_a_variable_that_is_not_set_is_an_error_at_its_setting(
     monkeypatch.delenv("STROP_NO_SUCH_KEY", raising=False)
     monkeypatch.delenv("STROP_NO_SUCH_PASSWORD", raising=False)
     address = "https://me:${STROP_NO_SUCH_PASSWORD}@judge.example/v1"
-    found = problems(project, tiny_gpt2, "environment", api_key_env="STROP_NO_SUCH_KEY", base_url=address)
-    assert [problem.what for problem in found] == [
+    result = problems(project, tiny_gpt2, "environment", api_key_env="STROP_NO_SUCH_KEY", base_url=address)
+    assert [problem.what for problem in result] == [
         "the environment variable STROP_NO_SUCH_PASSWORD is not set",
         "the environment variable STROP_NO_SUCH_KEY is not set",
     ]
-    assert all(problem.where is not None and "evaluate.judge." in problem.where for problem in found)
+    assert all(problem.where is not None and "evaluate.judge." in problem.where for problem in result)
 
 
 def test_a_misspelled_family_and_a_judge_like_the_base_are_warnings(project: Path) -> None:
     write_preferences(4)
-    found = problems(project, "Qwen/Qwen3-0.6B", families=["qaa"])
-    assert [problem.severity for problem in found] == ["warning", "warning"]
-    assert found[0].what == "family `qaa` has no templates, so no row can have it"
-    assert found[1].what.startswith("the judge only reports: judge and base are of the family qwen")
+    result = problems(project, "Qwen/Qwen3-0.6B", families=["qaa"])
+    assert [problem.severity for problem in result] == ["warning", "warning"]
+    assert result[0].what == "family `qaa` has no templates, so no row can have it"
+    assert result[1].what.startswith("the judge only reports: judge and base are of the family qwen")
     assert problems(project, "Qwen/Qwen3-0.6B", allow_same_family=True) == []
 
 
@@ -137,10 +137,10 @@ def test_a_secret_in_the_command_of_a_server_is_a_warning_and_its_variable_is_re
 def test_a_variable_in_the_address_of_a_server_is_required_before_the_training(project: Path, tiny_gpt2: Path) -> None:
     urls = {role: {"base_url": "http://${STROP_NO_SUCH_HOST}/v1", "model": role} for role in ("base", "candidate")}
     write_params(project, params(tiny_gpt2, [QA], evaluate={"engine": {"urls": urls}}))
-    found = run_check(next(check for check in CHECKS if check.name == "environment"), read_project())
-    assert {problem.what for problem in found} == {"the environment variable STROP_NO_SUCH_HOST is not set"}
-    assert found[0].where is not None
-    assert "evaluate.engine.urls.base" in found[0].where
+    result = run_check(next(check for check in CHECKS if check.name == "environment"), read_project())
+    assert {problem.what for problem in result} == {"the environment variable STROP_NO_SUCH_HOST is not set"}
+    assert result[0].where is not None
+    assert "evaluate.engine.urls.base" in result[0].where
 
 
 def test_a_server_of_the_champion_is_required_once_there_is_one(

@@ -104,7 +104,7 @@ def spoil(root: Path, base: Path) -> None:
 def test_ten_mistakes_in_ten_places_are_one_report(project: Path, tiny_gpt2: Path) -> None:
     spoil(project, tiny_gpt2)
     report = check_project()
-    found = {(p.check, p.where): f"{p.what}. {p.fix}" for p in report.problems if p.severity == "error"}
+    result = {(p.check, p.where): f"{p.what}. {p.fix}" for p in report.problems if p.severity == "error"}
     settings = project / "params.yaml"
 
     def at(text: str, setting: str) -> str:
@@ -125,10 +125,10 @@ def test_ten_mistakes_in_ten_places_are_one_report(project: Path, tiny_gpt2: Pat
     missing = [
         (check, where, text)
         for (check, where), text in expected.items()
-        if not any(c == check and str(w).startswith(where) and text in what for (c, w), what in found.items())
+        if not any(c == check and str(w).startswith(where) and text in what for (c, w), what in result.items())
     ]
     assert missing == [], report.problems
-    assert len(found) == 10, found
+    assert len(result) == 10, result
     skipped = {p.check: p.what for p in report.problems if p.severity == "skipped"}
     assert skipped == {
         "raw_data": "not checked: it needs check `dvc`",
@@ -308,9 +308,9 @@ def test_a_source_that_does_not_answer_is_a_warning(
 def test_valid_sources_are_checked_beside_an_invalid_one(project: Path, tiny_gpt2: Path) -> None:
     sources = [{**QA, "name": "A b"}, {**QA, "name": "lost", "path": "inbox/丢失.jsonl"}]
     write_project(project, tiny_gpt2, sources)
-    found = {(p.check, p.what) for p in problems() if p.severity == "error" and p.check in ("params", "sources")}
-    assert ("sources", "no such file") in found
-    assert any(check == "params" and "ingest.sources.0.name" in what for check, what in found)
+    result = {(p.check, p.what) for p in problems() if p.severity == "error" and p.check in ("params", "sources")}
+    assert ("sources", "no such file") in result
+    assert any(check == "params" and "ingest.sources.0.name" in what for check, what in result)
 
 
 @pytest.mark.parametrize(
@@ -420,10 +420,10 @@ def test_teacher_and_reward_model_are_checked_before_anything_is_collected(proje
     }
     distill = {"objective": "distill", "distill": {"teacher": "老师"}}
     write_project(project, tiny_gpt2, finetune={**grpo, "before": [distill]})
-    found = {p.check: f"{p.where}: {p.what}" for p in problems() if p.check == "teacher"}
+    result = {p.check: f"{p.where}: {p.what}" for p in problems() if p.check == "teacher"}
     assert (
         "finetune.before.0.distill.teacher: there is neither a folder 老师 nor a version 老师 of tiny"
-        in found["teacher"]
+        in result["teacher"]
     )
     rewards = [f"{p.where}: {p.what}" for p in problems("reward_model")]
     assert len(rewards) == 2
@@ -433,9 +433,9 @@ def test_teacher_and_reward_model_are_checked_before_anything_is_collected(proje
 
 def test_an_encoder_is_checked_before_anything_is_collected(project: Path, tiny_gpt2: Path, tiny_bert: Path) -> None:
     write_project(project, tiny_gpt2, evaluate={"encoder": "./没有"})
-    (found,) = problems("encoder")
-    assert (found.severity, found.what) == ("error", "./没有 is no folder of a model")
-    assert str(found.where).endswith("evaluate.encoder")
+    (result,) = problems("encoder")
+    assert (result.severity, result.what) == ("error", "./没有 is no folder of a model")
+    assert str(result.where).endswith("evaluate.encoder")
     write_project(project, tiny_gpt2, evaluate={"encoder": str(tiny_bert)})
     assert problems("encoder") == []
 
@@ -448,14 +448,14 @@ def test_code_that_cannot_be_isolated_is_found_before_anything_is_collected(
     assert problems("code_execution") == []
     grpo = {"objective": "grpo", "grpo": {"rewards": [{"kind": "tests"}]}}
     write_project(project, tiny_gpt2, evaluate={"code": {"execute": True}}, finetune=grpo)
-    found = problems("code_execution")
-    assert {problem.severity for problem in found} == {"error"}
-    assert [str(problem.where).split(", ")[1] for problem in found] == [
+    result = problems("code_execution")
+    assert {problem.severity for problem in result} == {"error"}
+    assert [str(problem.where).split(", ")[1] for problem in result] == [
         "evaluate.code.execute",
         "finetune.grpo.rewards",
     ]
-    assert "answers cannot be isolated on this machine, so they are not executed" in found[0].what
-    assert str(found[0].fix).startswith("Install bubblewrap")
+    assert "answers cannot be isolated on this machine, so they are not executed" in result[0].what
+    assert str(result[0].fix).startswith("Install bubblewrap")
 
 
 def test_a_base_from_scratch_is_no_error_before_its_first_rows(project: Path) -> None:
@@ -545,9 +545,9 @@ def test_a_check_downloads_nothing(
 
 def test_a_missing_base_is_reported_once_beside_the_fields_of_the_trainer(project: Path) -> None:
     write_project(project, project / "没有模型", finetune={"trainer": {"adam_bta2": 0.9}})
-    found = [(p.check, p.what) for p in problems() if p.severity == "error"]
-    assert [check for check, _ in found] == ["base", "trainer"]
-    assert found[0][1] == "no such folder or GGUF file"
+    result = [(p.check, p.what) for p in problems() if p.severity == "error"]
+    assert [check for check, _ in result] == ["base", "trainer"]
+    assert result[0][1] == "no such folder or GGUF file"
 
 
 def test_a_champion_of_another_base_or_kind_is_an_error_by_its_receipt_alone(
@@ -637,12 +637,12 @@ def test_a_limit_on_what_is_never_measured_is_a_warning_before_the_training(proj
         "size.bytes": {"at_most": 9e9},
     }
     write_project(project, tiny_gpt2, gate={"limits": limits})
-    found = problems("gate_policy")
-    assert [(problem.severity, problem.fix) for problem in found] == [
+    result = problems("gate_policy")
+    assert [(problem.severity, problem.fix) for problem in result] == [
         ("warning", "Set evaluate.latency_rows and evaluate.price_per_hour"),
         ("warning", "Set evaluate.probes"),
     ]
-    assert found[1].what == "`bias.names.gap` is never measured, so its check fails: evaluate.probes is not set"
+    assert result[1].what == "`bias.names.gap` is never measured, so its check fails: evaluate.probes is not set"
 
 
 def test_a_misspelled_path_of_a_limit_is_an_error_before_the_training(project: Path, tiny_gpt2: Path) -> None:
@@ -654,15 +654,15 @@ def test_a_misspelled_path_of_a_limit_is_an_error_before_the_training(project: P
         "forgetting.arc.acc.score",
     )
     write_project(project, tiny_gpt2, gate={"limits": {path: {"at_most": 1} for path in paths}})
-    found = problems("gate_policy")
-    assert [(problem.severity, problem.what, problem.fix) for problem in found] == [
+    result = problems("gate_policy")
+    assert [(problem.severity, problem.what, problem.fix) for problem in result] == [
         ("error", "`robustness.typo.drop`: `robustness` has no `typo`", "Did you mean `robustness.typos.drop`?"),
         ("error", "`families.qaa.score`: `families` has no `qaa`", "Did you mean `families.qa.score`?"),
         ("error", "`families.qa.scores`: `families.qa` has no `scores`", "Did you mean `families.qa.score`?"),
         ("warning", "`forgetting.arc.acc.score` is never measured, so its check fails: evaluate.lm_eval is not set",
          "Set evaluate.lm_eval"),
     ]  # fmt: skip
-    assert all("params.yaml line" in problem.where for problem in found)
+    assert all("params.yaml line" in problem.where for problem in result)
 
 
 def test_a_whole_interval_of_a_number_without_rows_is_an_error_before_the_training(

@@ -187,6 +187,24 @@ def test_each_look_at_the_same_rows_must_be_more_certain() -> None:
     assert (third.look, third.alpha_spent, third.passed) == (3, pytest.approx(0.05 / 12), False)
 
 
+def test_a_canary_gets_its_part_of_what_the_look_spends() -> None:
+    scores = paired(topic=(right(30, 60), right(37, 60)))  # p = 1/128
+    settings = SETTINGS.model_copy(update={"margin": 0.2})
+    alone = decide(scores, settings, FIRST)
+    half, most = (decide(scores, settings.model_copy(update={"canary_share": share}), FIRST) for share in (0.5, 0.75))
+    assert (
+        (alone.alpha_spent, half.alpha_spent, most.alpha_spent)
+        == (alone.alpha_spent,) * 3
+        == (pytest.approx(0.025),) * 3
+    )
+    assert (check_of(half, "better").bound, half.canary_level) == (pytest.approx(0.0125), pytest.approx(0.0125))
+    assert (half.outcome, most.outcome) == ("passed", "inconclusive"), "at the levels 1/80 and 1/160"
+    assert most.detectable_gain > half.detectable_gain > alone.detectable_gain
+    assert most.rows_needed
+    assert "canary_level" not in describe(alone, FIRST, "d" * 64, []), "its digest is that of earlier releases"
+    assert describe(most, FIRST, "d" * 64, [])["canary_level"] == 0.01875
+
+
 def test_fresh_test_rows_buy_looks_back() -> None:
     scores, settings = paired(topic=(right(30, 60), right(37, 60))), SETTINGS.model_copy(update={"margin": 0.2})
     levels = [

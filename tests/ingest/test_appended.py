@@ -115,9 +115,9 @@ def test_records_written_while_a_file_is_read_are_collected_by_the_next_run(monk
     digests = collect.digests_of
 
     def growing(names: list[str], size: int, start: int | None) -> Any:
-        found = digests(names, size, start)
+        results = digests(names, size, start)
         write_jsonl(path, topic_records(8))
-        return found
+        return results
 
     with monkeypatch.context() as patch:
         patch.setattr(collect, "digests_of", growing)

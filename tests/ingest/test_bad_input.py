@@ -224,6 +224,6 @@ def test_any_objects_come_back_as_they_went_in(rows: list[Any], tmp_path_factory
     (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "a.json").write_text(json.dumps(rows, ensure_ascii=True), encoding="utf-8")
     for name in ("a.jsonl", "a.json"):
-        found = list(read_records(folder / name, Source.model_validate(NEWS)))
-        assert [each.record for each in found] == rows
-        assert [each.error for each in found] == [None] * len(rows)
+        result = list(read_records(folder / name, Source.model_validate(NEWS)))
+        assert [each.record for each in result] == rows
+        assert [each.error for each in result] == [None] * len(rows)

@@ -36,7 +36,7 @@ def repeated(value: str, times: int) -> pa.Array:
 
 
 def read(path: Path, most: int | None = None) -> list[Any]:
-    return [found.record for found in read_parquet(Content(path, most))]
+    return [result.record for result in read_parquet(Content(path, most))]
 
 
 def bomb_of_a_column(path: Path) -> Path:
@@ -170,9 +170,9 @@ def test_the_size_of_an_array_counts_each_occurrence_of_a_value() -> None:
 def test_portions_are_no_larger_than_they_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columnar, "BYTES_AT_ONCE", 1_000)
     batch = pa.record_batch({"text": repeated("x" * 90, 100)})
-    found = list(portions(batch, Bound(100, 100, None, "file")))
-    assert sum(part.num_rows for part in found) == 100
-    assert max(part.num_rows for part in found) <= 12
+    result = list(portions(batch, Bound(100, 100, None, "file")))
+    assert sum(part.num_rows for part in result) == 100
+    assert max(part.num_rows for part in result) <= 12
 
 
 def test_the_uncompressed_size_of_an_arrow_stream_is_in_its_headers(tmp_path: Path) -> None:

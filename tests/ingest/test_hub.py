@@ -67,10 +67,10 @@ def test_a_hub_id_needs_a_revision_and_a_network() -> None:
 def test_a_hub_id_is_loaded_once_at_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    asked = []
+    requests = []
 
     def load(path: str, name: str | None, revision: str, split: str | None) -> Any:
-        asked.append((path, name, revision, split))
+        requests.append((path, name, revision, split))
         return datasets.DatasetDict({"train": dataset(2), "test": dataset(1, start=2)})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
@@ -78,5 +78,5 @@ def test_a_hub_id_is_loaded_once_at_its_revision(monkeypatch: pytest.MonkeyPatch
     assert ingest(source).sources[0].new_rows == 3
     assert not anything_new(settings(source))
     assert not ingest(source).new
-    assert asked == [("someone/news", "en", "abc123", None)]
+    assert requests == [("someone/news", "en", "abc123", None)]
     assert anything_new(settings(source | {"revision": "def456"}))

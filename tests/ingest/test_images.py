@@ -82,10 +82,10 @@ def test_the_record_of_an_image_that_cannot_be_read_is_kept_with_the_reason(path
     result = ingest(CHATS)
     assert not result.errors
     assert "1 image could not be read; put them there, then touch the file" in result.problems[0]
-    found = to_fields(records("chats")[0], "messages", {})
-    assert isinstance(found, Problem)
-    assert (found.code, found.field) == ("missing_field", "images")
-    assert fault in found.value
+    results = to_fields(records("chats")[0], "messages", {})
+    assert isinstance(results, Problem)
+    assert (results.code, results.field) == ("missing_field", "images")
+    assert fault in results.value
     assert isinstance(to_fields(records("chats")[1], "messages", {}), dict)
 
 
@@ -164,8 +164,8 @@ def test_images_within_openai_s_turns_are_kept_by_their_content() -> None:
 def test_an_image_in_a_turn_that_cannot_be_read_has_the_reason(url: Any, fault: str) -> None:
     write_jsonl(Path("in/chats.jsonl"), [openai({"url": url}), openai("img/1.png")])
     assert "1 image could not be read" in ingest(CHATS).problems[0]
-    found = to_fields(records("chats")[0], "messages", {})
-    assert found == Problem("missing_field", "messages.content", fault)
+    result = to_fields(records("chats")[0], "messages", {})
+    assert result == Problem("missing_field", "messages.content", fault)
     assert isinstance(to_fields(records("chats")[1], "messages", {}), dict)
 
 

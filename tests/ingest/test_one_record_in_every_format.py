@@ -40,11 +40,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def called(name: str, arguments: Any, tool: Any) -> dict[str, Any]:
     call = {"type": "function", "function": {"name": name, "arguments": arguments}}
-    asked, answer = (
+    requests, answer = (
         {"role": "user", "content": f"call {name}"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
     )
-    return {"messages": [asked, answer], "tools": [tool]}
+    return {"messages": [requests, answer], "tools": [tool]}
 
 
 def write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
@@ -145,16 +145,16 @@ TALK = [{"from": who, "value": text} for who, text in (("human", "a"), ("gpt", "
 def test_turns_masks_and_flags_are_the_same_as_texts(shape: str, rows: list[dict[str, Any]]) -> None:
     """Case 01: in CSV and databases the prompt of a pair was its JSON as text, and an empty cell no mask."""
     read = [collected(rows, f"s{place}", each, {"shape": shape, "family": "f"}) for place, each in enumerate(FORMATS)]
-    assert all(row["problem"] == "" for found in read for row in found)
-    assert len({tuple((row["row_id"], row["use"]) for row in found) for found in read}) == 1
+    assert all(row["problem"] == "" for result in read for row in result)
+    assert len({tuple((row["row_id"], row["use"]) for row in result) for result in read}) == 1
 
 
 def test_a_database_without_booleans_holds_the_label_of_a_kto_record_as_a_number() -> None:
-    found = [
+    result = [
         to_fields({"prompt": "a", "completion": "b", "label": label}, "kto", {}) for label in (True, 1, "1", "true")
     ]
-    assert all(one == found[0] for one in found)
-    assert isinstance(found[0], dict)
+    assert all(one == result[0] for one in result)
+    assert isinstance(result[0], dict)
 
 
 def test_case_01_a_null_in_an_object_is_no_key_in_any_format_and_one_in_json_within_a_text_stays() -> None:
@@ -231,12 +231,12 @@ def test_random_records_have_one_id_each_in_every_format(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("formats"))
         for format_ in FORMATS:
-            found = [
+            result = [
                 (row["row_id"] if not row["problem"] else "", row["problem"])
                 for row in collected(rows, format_, format_, shape)
             ]
-            expected = expected or found
-            assert found == expected, format_
+            expected = expected or result
+            assert result == expected, format_
 
 
 def test_a_label_that_is_a_number_is_its_digits_in_every_format() -> None:

@@ -43,11 +43,11 @@ def packed(content: bytes, ending: str) -> bytes:
 
 
 def parsed(records: list[RawRecord]) -> list[Any]:
-    return [found.record for found in records if found.is_parsed]
+    return [result.record for result in records if result.is_parsed]
 
 
 def torn(records: list[RawRecord]) -> list[bytes]:
-    return [found.raw for found in records if found.raw is not None]
+    return [result.raw for result in records if result.raw is not None]
 
 
 def jsonl(rows: list[Any]) -> str:
@@ -92,7 +92,7 @@ def test_a_parquet_row_that_is_not_utf8_costs_itself_alone(tmp_path: Path) -> No
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
     records = read(tmp_path / "a.parquet")
     assert parsed(records) == [{"text": "good"}, {"text": "好"}]
-    assert [found.line for found in records if not found.is_parsed] == [2]
+    assert [result.line for result in records if not result.is_parsed] == [2]
 
 
 def test_an_empty_cell_of_numbers_is_null_and_an_infinite_one_costs_its_row_alone(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_lines_that_are_not_json_are_kept_as_bytes(tmp_path: Path) -> None:
     records = read(tmp_path / "a.jsonl", content)
     assert [raw.rstrip(b"\n") for raw in torn(records)] == bad
     assert len(parsed(records)) == 3
-    assert [found.line for found in records] == [1, 2, 3, 4, 5, 6, 9, 10]
-    assert all(found.error for found in records if not found.is_parsed)
+    assert [result.line for result in records] == [1, 2, 3, 4, 5, 6, 9, 10]
+    assert all(result.error for result in records if not result.is_parsed)
 
 
 def test_a_line_separator_within_a_text_ends_no_line(tmp_path: Path) -> None:
@@ -193,8 +193,8 @@ def test_large_json_lines_under_the_wrong_name_are_read_though_the_first_line_is
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_document, "LARGEST_OBJECT_BYTES", 20)
-    found = read(tmp_path / "a.json", b'{"a": \n{"a": 1}\n{"a": 2}\n')
-    assert (torn(found), parsed(found)) == ([b'{"a": \n'], [{"a": 1}, {"a": 2}])
+    result = read(tmp_path / "a.json", b'{"a": \n{"a": 1}\n{"a": 2}\n')
+    assert (torn(result), parsed(result)) == ([b'{"a": \n'], [{"a": 1}, {"a": 2}])
 
 
 def test_a_stray_quote_in_csv_costs_one_line_not_the_rest_of_the_file(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_stray_quote_in_csv_costs_one_line_not_the_rest_of_the_file(tmp_path: 
     records = read(tmp_path / "a.csv", ("text,label\n" + rows + '"never closed,label\n' + rows).encode())
     assert len(parsed(records)) == 100
     assert torn(records) == [b'"never closed,label\n']
-    assert next(found for found in records if not found.is_parsed).line == 52
+    assert next(result for result in records if not result.is_parsed).line == 52
 
 
 def test_csv_rows_with_too_many_fields_too_few_or_bad_bytes_are_kept(tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_a_repeated_column_is_refused(tmp_path: Path, header: str) -> None:
     pq.write_table(pa.Table.from_arrays([column, column], ["text", "text"]), tmp_path / "a.parquet")
     with pytest.raises(SourceError, match="has the column `text` more than once"):
         read(tmp_path / "a.parquet")
-    (found,) = read(tmp_path / "a.jsonl", b'{"text": "a", "text": "b"}\n')
-    assert (found.error or "").startswith("duplicate_keys")
+    (result,) = read(tmp_path / "a.jsonl", b'{"text": "a", "text": "b"}\n')
+    assert (result.error or "").startswith("duplicate_keys")
 
 
 def test_csv_columns_without_a_name_get_one_that_no_other_has(tmp_path: Path) -> None:
@@ -285,9 +285,9 @@ def test_no_bytes_whatever_make_a_reader_fail_or_lose_a_word(
     except SourceError:
         assert "parquet" in name or (name in ("a.csv", "a.tsv"))  # no table, or a header that cannot be read
         return
-    assert all(found.raw is not None or found.error is None for found in records)
-    for found in records:
-        identified(found.record)  # what parsed can be stored
+    assert all(result.raw is not None or result.error is None for result in records)
+    for result in records:
+        identified(result.record)  # what parsed can be stored
     if name == "a.jsonl" and content[:1] not in (b"\xff", b"\xfe", b"\xef", b"\x00"):
         assert len(records) == sum(1 for line in content.split(b"\n") if line.strip(ASCII_SPACE) != b"")
 
@@ -303,6 +303,6 @@ def test_bytes_that_are_not_a_whole_archive_are_kept_or_an_error(
         records = read(path)
         is_whole = whole[:cut] == packed(content, packing)
         faults = [
-            found for found in records if (found.error or "").startswith(("truncated_archive", "damaged_archive"))
+            result for result in records if (result.error or "").startswith(("truncated_archive", "damaged_archive"))
         ]
         assert len(faults) == (0 if is_whole or not whole[:cut] else 1)

@@ -23,14 +23,14 @@ def rows(count: int, of: str = "text") -> list[dict[str, Any]]:
     return [{"text": f"{of} {place}", "label": f"label {place // 100}"} for place in range(count)]
 
 
-def write(name: str, found: list[dict[str, Any]]) -> None:
-    Path("in", name).write_text("".join(json.dumps(row) + "\n" for row in found))
+def write(name: str, rows: list[dict[str, Any]]) -> None:
+    Path("in", name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_a_sample_has_all_labels_of_a_sorted_file_and_its_first_rows_one_which_is_reported() -> None:
     write("a.jsonl", rows(1000))
-    (said,) = ingest(NEWS | {"name": "head"}).problems
-    assert said.startswith("in/a.jsonl: only its first rows were collected (`max_rows`)")
+    (output,) = ingest(NEWS | {"name": "head"}).problems
+    assert output.startswith("in/a.jsonl: only its first rows were collected (`max_rows`)")
     assert {record["label"] for record in records("head")} == {"label 0"}
     result = ingest(NEWS | {"sample_seed": 0})
     assert (result.problems, result.sources[0].new_rows) == ([], 100)

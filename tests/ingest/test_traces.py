@@ -17,6 +17,7 @@ from support.toy_traces import CHAT, judge, log_chat
 from flows.cli.main import run
 from tasks import paths
 from tasks.evaluate.judge.preferences import read_preferences
+from tasks.feedback.conventions import SOURCE_TYPES
 from tasks.ingest.changes.scan import anything_new
 from tasks.records.parse import read_raw, to_rows
 from tasks.records.shapes import to_fields
@@ -227,3 +228,10 @@ def test_feedback_of_people_in_mlflow_becomes_preferences(
     assert "1 preferences, 1 of them new or changed" in capsys.readouterr().out
     assert [each.preferred for each in read_preferences(paths.JUDGES / "preferences.jsonl") or []] == ["tie"]
     assert run(["judge", "import", "other", "--tracking-uri", uri]) == 1
+
+
+def test_the_sources_of_feedback_are_types_of_mlflow() -> None:
+    from mlflow.entities import AssessmentSource
+
+    for source in SOURCE_TYPES.values():
+        assert AssessmentSource(source, "x").source_type == source

@@ -36,8 +36,8 @@ def test_fields_that_are_not_used_are_named_once_a_source_and_kept_with_the_batc
         dialogue("b") | {"score": 2},
     )
     result = ingest(CHAT)
-    said = "source `chat`: field `id` is not used, field `messages.annotator` is not used, field `score` is not used"
-    assert result.problems == [said]
+    output = "source `chat`: field `id` is not used, field `messages.annotator` is not used, field `score` is not used"
+    assert result.problems == [output]
     assert [notes_of(batch.path).unused for batch in read_manifest()] == [("id", "messages.annotator", "score")]
     write("b.jsonl", dialogue("c") | {"score": 3})
     assert ingest(CHAT).problems == []
@@ -54,8 +54,8 @@ def test_what_is_mapped_or_reserved_is_used() -> None:
 
 def test_many_fields_are_counted() -> None:
     write("a.jsonl", dialogue("a") | {f"k{number:03}": 1 for number in range(300)})
-    (said,) = ingest(CHAT).problems
-    assert said.endswith("field `k009` is not used, nor are 90 more")
+    (output,) = ingest(CHAT).problems
+    assert output.endswith("field `k009` is not used, nor are 90 more")
 
 
 def test_fields_of_turns_that_a_cell_of_text_holds_are_named_too() -> None:

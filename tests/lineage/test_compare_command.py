@@ -115,7 +115,7 @@ def test_english_and_chinese_answers_are_in_aligned_columns(
     answers = [line for line in lines if "two二" in line]
     assert len(heads) == len(answers) == 5
     columns = {
-        cell_len(line[: line.index(text)]) for text, found in (("v2: ", heads), ("two二", answers)) for line in found
+        cell_len(line[: line.index(text)]) for text, result in (("v2: ", heads), ("two二", answers)) for line in result
     }
     assert len(columns) == 1
     assert max(map(cell_len, lines)) <= 90

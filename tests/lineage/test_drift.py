@@ -19,13 +19,13 @@ from tasks.lineage.drift_plot import draw_drift
 def rows(count: int, seed: int, sport: float = 0.5, language: str = "en", words: int = 8) -> list[dict[str, Any]]:
     draw = random.Random(seed)
     pool = "比赛球队市场股票冠军" if language == "zh" else ["match", "team", "market", "stock", "champion"]
-    found = []
+    result = []
     for number in range(count):
         text = ("" if language == "zh" else " ").join(draw.choices(pool, k=words))
         label = "sport" if draw.random() < sport else "业务"
         row = {"row_id": f"{seed}-{number}", "family": "topic", "instruction": "", "input": text, "output": label}
-        found.append({**row, "language": language})
-    return found
+        result.append({**row, "language": language})
+    return result
 
 
 def by_what(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[str, Any]:
@@ -33,22 +33,22 @@ def by_what(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[s
 
 
 def test_two_samples_of_the_same_source_are_steady() -> None:
-    found = by_what(rows(2000, 1), rows(2000, 2))
-    assert {drift.level for drift in found.values()} == {"steady"}
-    assert set(found) == {"label", "input length", "output length", "word", "language"}
+    result = by_what(rows(2000, 1), rows(2000, 2))
+    assert {drift.level for drift in result.values()} == {"steady"}
+    assert set(result) == {"label", "input length", "output length", "word", "language"}
 
 
 def test_labels_that_change_their_shares_are_reported_and_nothing_else() -> None:
-    found = by_what(rows(2000, 1, sport=0.9), rows(2000, 2, sport=0.3))
-    assert found["label"].level == "major"
-    assert found["word"].before.keys() == found["word"].after.keys()
-    assert found["input length"].level == "steady"
+    result = by_what(rows(2000, 1, sport=0.9), rows(2000, 2, sport=0.3))
+    assert result["label"].level == "major"
+    assert result["word"].before.keys() == result["word"].after.keys()
+    assert result["input length"].level == "steady"
 
 
 def test_labels_that_turn_into_free_text_are_reported() -> None:
     after = [{**row, "output": f"{row['output']} {row['row_id']}"} for row in rows(2000, 2)]
-    found = by_what(rows(2000, 1), after)["label"]
-    assert (found.level, found.moved(1)) == ("major", [OTHER])
+    result = by_what(rows(2000, 1), after)["label"]
+    assert (result.level, result.moved(1)) == ("major", [OTHER])
 
 
 def test_words_that_no_two_rows_share_are_no_drift() -> None:
@@ -62,8 +62,8 @@ def test_words_that_no_two_rows_share_are_no_drift() -> None:
 def test_families_that_change_their_shares_are_reported() -> None:
     before = [*rows(900, 1), *({**row, "family": "问答"} for row in rows(100, 2))]
     after = [*rows(500, 3), *({**row, "family": "问答"} for row in rows(500, 4))]
-    found = next(drift for drift in compare(profile(before), profile(after)) if drift.what == "family")
-    assert (found.family, found.level, found.after["问答"]) == (ALL, "major", 0.5)
+    result = next(drift for drift in compare(profile(before), profile(after)) if drift.what == "family")
+    assert (result.family, result.level, result.after["问答"]) == (ALL, "major", 0.5)
 
 
 def test_few_rows_that_pass_the_threshold_by_chance_are_said_to() -> None:
@@ -74,18 +74,18 @@ def test_few_rows_that_pass_the_threshold_by_chance_are_said_to() -> None:
 
 
 def test_another_language_and_longer_texts_are_reported() -> None:
-    found = by_what(rows(1000, 1), rows(1000, 2, language="zh", words=30))
-    assert {found[what].level for what in ("language", "word", "input length")} == {"major"}
-    assert found["language"].js == pytest.approx(1.0, abs=0.01)
+    result = by_what(rows(1000, 1), rows(1000, 2, language="zh", words=30))
+    assert {result[what].level for what in ("language", "word", "input length")} == {"major"}
+    assert result["language"].js == pytest.approx(1.0, abs=0.01)
 
 
 def test_the_indices_are_those_of_their_definitions() -> None:
-    found = by_what(rows(5000, 1, sport=0.8), rows(5000, 2, sport=0.5))["label"]
-    p = [found.before[label] for label in sorted(found.before)]
-    q = [found.after[label] for label in sorted(found.before)]
+    result = by_what(rows(5000, 1, sport=0.8), rows(5000, 2, sport=0.5))["label"]
+    p = [result.before[label] for label in sorted(result.before)]
+    q = [result.after[label] for label in sorted(result.before)]
     middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
-    assert found.psi == pytest.approx(entropy(p, q) + entropy(q, p), abs=1e-3)
-    assert found.js == pytest.approx((entropy(p, middle, base=2) + entropy(q, middle, base=2)) / 2, abs=1e-3)
+    assert result.psi == pytest.approx(entropy(p, q) + entropy(q, p), abs=1e-3)
+    assert result.js == pytest.approx((entropy(p, middle, base=2) + entropy(q, middle, base=2)) / 2, abs=1e-3)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=12))

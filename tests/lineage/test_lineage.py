@@ -63,12 +63,12 @@ def two_versions(template: tuple[Path, list[str]], tmp_path: Path, monkeypatch: 
 
 def test_a_row_tells_where_it_came_from_and_which_versions_hold_it(two_versions: Path) -> None:
     (row_id,) = select_rows([], ["input=", "instruction=第99个城市叫什么？"])
-    found = row_history.row_history(row_id[:8], "tiny")
-    assert found.row_id == row_id
-    (copy,) = found.copies
+    result = row_history.row_history(row_id[:8], "tiny")
+    assert result.row_id == row_id
+    (copy,) = result.copies
     assert (copy.file, copy.line, copy.source, copy.state) == ("inbox/qa-2.jsonl", 2, "qa", "kept")
-    assert found.versions == {2: copy.split}
-    assert found.content["output"] == "不知道。"
+    assert result.versions == {2: copy.split}
+    assert result.content["output"] == "不知道。"
 
 
 def test_the_audit_of_a_row_checks_its_batch_and_names_the_versions_by_use(two_versions: Path, strop: Any) -> None:
@@ -114,20 +114,20 @@ def test_a_version_that_was_trained_on_from_one_that_saw_a_row_has_it_in_its_wei
 
 
 def test_two_versions_differ_by_what_came_between_them(two_versions: Path) -> None:
-    found = difference("tiny", "v1", "2")
-    assert (found.before, found.after) == (60, 62)
-    assert (found.added.rows, found.removed.rows, found.moved.rows, found.edited.rows) == (2, 0, 0, 0)
-    assert found.added.by == {("qa", "qa"): 2}
-    assert found.other_answer.rows == 1
-    assert found.other_answer.examples[0]["output_before"] == qa_records(20)[0]["output"]
+    result = difference("tiny", "v1", "2")
+    assert (result.before, result.after) == (60, 62)
+    assert (result.added.rows, result.removed.rows, result.moved.rows, result.edited.rows) == (2, 0, 0, 0)
+    assert result.added.by == {("qa", "qa"): 2}
+    assert result.other_answer.rows == 1
+    assert result.other_answer.examples[0]["output_before"] == qa_records(20)[0]["output"]
     back = difference("tiny", "v2", "v1")
     assert (back.added.rows, back.removed.rows) == (0, 2)
 
 
 def test_batches_that_came_between_two_versions_are_named(two_versions: Path) -> None:
-    found = difference("tiny", "v1", "2", find_other_answers=False)
+    result = difference("tiny", "v1", "2", find_other_answers=False)
     (added,) = set(version_data.parts_of("tiny", "2")) - set(version_data.parts_of("tiny", "1"))
-    assert (found.batches_added, found.batches_removed, found.other_answer.rows) == ([added], [], 0)
+    assert (result.batches_added, result.batches_removed, result.other_answer.rows) == ([added], [], 0)
     assert difference("tiny", "v2", "v1").batches_removed == [added]
 
 
@@ -143,8 +143,8 @@ def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
         "is_recorded": True,
     }
     collect("validate", "curate")
-    found = difference("tiny", "v2", "now")
-    assert [row["row_id"] for row in found.removed.examples] == [row_id]
+    result = difference("tiny", "v2", "now")
+    assert [row["row_id"] for row in result.removed.examples] == [row_id]
     assert row_history.row_history(row_id, "tiny").decisions[0].what == "forget"
     assert main.run(["rows", "why", row_id]) == 0
     assert "forget by" in capsys.readouterr().out

@@ -64,9 +64,9 @@ def test_a_run_and_its_stages_report_their_datasets_by_hash_and_the_commit(folde
         with reported_stage("register") as stage:
             stage.outputs = {"新闻": "3"}
     lines = events(folder / "events/lineage.jsonl")
-    told = [(line["job"]["name"], line["eventType"]) for line in lines]
+    error = [(line["job"]["name"], line["eventType"]) for line in lines]
     names = ("curate", "register")
-    assert told == [
+    assert error == [
         ("retrain", "START"), *((n, kind) for n in names for kind in ("START", "COMPLETE")), ("retrain", "COMPLETE"),
     ]  # fmt: skip
     run, begun, done, _, registered, _ = lines

@@ -224,8 +224,8 @@ def test_case_22_the_version_is_requested_only_where_the_alias_does_not_match(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ada:p%40ss@127.0.0.1:{server.server_port}")
     for what, (given, expected) in ON_SERVER.items():
         answers[:] = given
-        found = read_serving(load_config()).problem
-        assert found == expected if expected is None else expected in str(found), what
+        result = read_serving(load_config()).problem
+        assert result == expected if expected is None else expected in str(result), what
         assert not answers, what
     server.shutdown()
     server.server_close()

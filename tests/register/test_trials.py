@@ -56,18 +56,18 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def runs(registry: Registry) -> dict[str, Any]:
     """By name."""
-    found = registry.client.search_runs([registry.experiment_id])
-    assert len({run.info.run_name for run in found}) == len(found)
-    return {run.info.run_name: run for run in found}
+    result = registry.client.search_runs([registry.experiment_id])
+    assert len({run.info.run_name for run in result}) == len(result)
+    return {run.info.run_name: run for run in result}
 
 
 def test_the_trials_are_child_runs_with_their_parameters_and_states(world: Path) -> None:
     stage.run(load_config())
     registry = open_registry(load_config())
-    found = runs(registry)
+    result = runs(registry)
     parent = registry.version(1).run_id
-    assert set(found) == {"candidate", "trial 1", "trial 2", "trial 3", "trial 4"}
-    trials = [found[f"trial {number}"] for number in (1, 2, 3, 4)]
+    assert set(result) == {"candidate", "trial 1", "trial 2", "trial 3", "trial 4"}
+    trials = [result[f"trial {number}"] for number in (1, 2, 3, 4)]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent}
     assert [run.info.status for run in trials] == ["FINISHED", "KILLED", "FINISHED", "FAILED"]
     assert [run.data.tags["strop.trial_state"] for run in trials] == ["complete", "stopped", "complete", "failed"]
@@ -99,9 +99,9 @@ def test_after_a_kill_among_the_trials_a_second_run_creates_each_once(
             complete_trials(registry, run_id, SEARCH)
     for _ in range(2):
         complete_trials(registry, run_id, SEARCH)
-    found = runs(registry)
-    assert len(found) == 5
-    assert found["trial 2"].data.params == {"learning_rate": "1e-05", "lora.rank": "8"}
+    result = runs(registry)
+    assert len(result) == 5
+    assert result["trial 2"].data.params == {"learning_rate": "1e-05", "lora.rank": "8"}
 
 
 def test_trials_are_mirrored_live_and_the_same_runs_are_completed(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,10 +117,10 @@ def test_trials_are_mirrored_live_and_the_same_runs_are_completed(world: Path, m
     assert runs(registry)["finetune"].data.metrics == {}
     live = registry.find_run("strop.weights", weights_digest(paths.MODEL))
     stage.run(load_config())
-    found = runs(registry)
-    assert set(found) == {"finetune", "trial 1", "trial 2", "trial 3", "trial 4"}
-    assert found["trial 1"].data.tags["mlflow.parentRunId"] == live
-    assert found["trial 1"].data.metrics == {"train/loss": 3.0, "train/valid_loss": 1.5, "valid_loss": 1.5}
+    result = runs(registry)
+    assert set(result) == {"finetune", "trial 1", "trial 2", "trial 3", "trial 4"}
+    assert result["trial 1"].data.tags["mlflow.parentRunId"] == live
+    assert result["trial 1"].data.metrics == {"train/loss": 3.0, "train/valid_loss": 1.5, "valid_loss": 1.5}
 
 
 def test_plots_show_the_trials_and_are_removed_with_the_search(world: Path, tmp_path: Path) -> None:

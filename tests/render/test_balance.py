@@ -27,10 +27,10 @@ ROWS = pa.table(
 
 
 def mix(*rules: dict[str, Any], max_synthetic_share: float = 1.0) -> tuple[list[int], dict[str, int]]:
-    found = Mix([BalanceRule(**rule) for rule in rules], max_synthetic_share)
+    result = Mix([BalanceRule(**rule) for rule in rules], max_synthetic_share)
     for first in range(0, ROWS.num_rows, PORTION):
-        found.add(ROWS.slice(first, PORTION))
-    times, left_out = found.times()
+        result.add(ROWS.slice(first, PORTION))
+    times, left_out = result.times()
     return np.repeat(np.arange(ROWS.num_rows), 1 if times is None else times).tolist(), left_out
 
 
@@ -55,13 +55,13 @@ def test_each_label_is_capped_on_its_own() -> None:
 
 
 def test_no_answer_is_kept_to_count_it() -> None:
-    found = Mix([BalanceRule(each=("label",), max_rows=5)], 1.0)
+    result = Mix([BalanceRule(each=("label",), max_rows=5)], 1.0)
     tracemalloc.start()
-    found.add(ROWS.set_column(3, "output", pa.array([f"{n} " * 2_000 for n in range(ROWS.num_rows)])))
+    result.add(ROWS.set_column(3, "output", pa.array([f"{n} " * 2_000 for n in range(ROWS.num_rows)])))
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 1_000_000, "8 MB of answers"
-    assert found.times() == (None, {})
+    assert result.times() == (None, {})
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(0.5, 100, 150), (2.0, 500, 500), (2.5, 600, 650), (0.0, 0, 0)])

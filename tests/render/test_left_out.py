@@ -90,13 +90,13 @@ def test_the_rows_with_and_without_an_example_are_the_dataset(
 
 
 def ids_of(split: str) -> set[str]:
-    found: set[str] = set()
+    result: set[str] = set()
     for folder in paths.RENDERED.iterdir():
         if (folder / split / "ids.npy").exists():
-            found |= {row_id.decode() for row_id in np.load(folder / split / "ids.npy").tolist()}
+            result |= {row_id.decode() for row_id in np.load(folder / split / "ids.npy").tolist()}
         if (folder / f"{split}.parquet").exists():
-            found |= set(pq.read_table(folder / f"{split}.parquet")["row_id"].to_pylist())
-    return found
+            result |= set(pq.read_table(folder / f"{split}.parquet")["row_id"].to_pylist())
+    return result
 
 
 def test_the_rule_that_left_a_row_out_is_named(project: Path, tiny_llama: Path) -> None:

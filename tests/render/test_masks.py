@@ -71,7 +71,7 @@ def spacing(request: Any) -> Any:
 def served(renderer: Renderer, subject: dict[str, Any], template: Any) -> list[tuple[list[int], list[int], str]]:
     """Of each of the assistant's turns: the prompt that is served, the tokens of this and the answer, and what it said."""
     conversation = renderer.chat.adapt(make_conversation(template, subject))
-    found = []
+    result = []
     for place, message in enumerate(conversation.messages):
         if message["role"] == "assistant":
             prompt = renderer.tokenizer.apply_chat_template(
@@ -81,13 +81,13 @@ def served(renderer: Renderer, subject: dict[str, Any], template: Any) -> list[t
                 tokenize=True,
                 return_dict=False,
             )
-            said = [
+            output = [
                 json.dumps(call["function"]["arguments"], ensure_ascii=False) for call in message.get("tool_calls", [])
             ]
             text = renderer.chat.text(conversation, conversation.messages[: place + 1]).rstrip()
             whole = renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
-            found.append((prompt, whole, message["content"] or said[0]))
-    return found
+            result.append((prompt, whole, message["content"] or output[0]))
+    return result
 
 
 @pytest.mark.parametrize("all_turns", [True, False])
@@ -117,9 +117,9 @@ def require_what_is_served(renderer: Renderer, templates: list[Any], in_one: boo
             examples = renderer.render([subject], lambda _, t=template: t)  # type: ignore[misc]
             assert len(examples) == 1 or not in_one
             prompts = served(renderer, subject, template)
-            trained = [found for example in examples for found in trained_of(example)]
+            trained = [result for example in examples for result in trained_of(example)]
             assert len(trained) == (len(prompts) if renderer.all_turns else 1)
-            for (prompt, whole, said), (before, span) in zip(prompts[-len(trained) :], trained, strict=True):
+            for (prompt, whole, output), (before, span) in zip(prompts[-len(trained) :], trained, strict=True):
                 assert before == prompt, (template.id, "the prompt that is served")
                 if (
                     whole[: len(before)] == before
@@ -130,11 +130,11 @@ def require_what_is_served(renderer: Renderer, templates: list[Any], in_one: boo
                 bare = text.removesuffix(tokenizer.eos_token).strip()
                 if "tool_call" in bare or '"arguments"' in bare:
                     assert (
-                        said in bare
-                        or json.loads(said) == parse_answer("tool_calls", bare[bare.find("[") :])[0]["arguments"]
+                        output in bare
+                        or json.loads(output) == parse_answer("tool_calls", bare[bare.find("[") :])[0]["arguments"]
                     )
                 else:
-                    assert bare == said.strip()
+                    assert bare == output.strip()
 
 
 def trained_of(example: Any) -> list[tuple[list[int], list[int]]]:

@@ -47,10 +47,10 @@ def packed(lengths: Lengths, capacity: int, trained: Lengths | None = None) -> P
     return pack(lengths, lengths if trained is None else trained, hashes(len(lengths)), capacity)
 
 
-def sums(found: Packed, values: Lengths) -> Lengths:
+def sums(packed: Packed, values: Lengths) -> Lengths:
     """Of each row."""
-    starts = np.cumsum(found.counts) - found.counts
-    return np.add.reduceat(values[found.order], starts, dtype=np.int64)
+    starts = np.cumsum(packed.counts) - packed.counts
+    return np.add.reduceat(values[packed.order], starts, dtype=np.int64)
 
 
 @given(st.lists(st.integers(1, 64), max_size=200), st.integers(64, 256))
@@ -92,9 +92,9 @@ def distributions(draw: st.DrawFn) -> tuple[list[int], int]:
     return np.clip(lengths.astype(np.int64), 1, longest).tolist(), capacity
 
 
-def rows_of(found: Packed) -> list[list[int]]:
+def rows_of(packed: Packed) -> list[list[int]]:
     """The examples of each row."""
-    return [row.tolist() for row in np.split(found.order, np.cumsum(found.counts)[:-1])] if len(found.counts) else []
+    return [row.tolist() for row in np.split(packed.order, np.cumsum(packed.counts)[:-1])] if len(packed.counts) else []
 
 
 @settings(deadline=None)
@@ -103,10 +103,10 @@ def test_every_example_is_in_one_row_and_there_are_no_more_rows_than_by_best_fit
     drawn: tuple[list[int], int],
 ) -> None:
     lengths, capacity = drawn
-    found = packed(np.array(lengths, np.int32), capacity)
-    assert sorted(found.order.tolist()) == list(range(len(lengths)))
-    assert all(sum(lengths[example] for example in row) <= capacity for row in rows_of(found))
-    assert len(rows_of(found)) <= len(one_by_one(lengths, capacity))
+    result = packed(np.array(lengths, np.int32), capacity)
+    assert sorted(result.order.tolist()) == list(range(len(lengths)))
+    assert all(sum(lengths[example] for example in row) <= capacity for row in rows_of(result))
+    assert len(rows_of(result)) <= len(one_by_one(lengths, capacity))
 
 
 @settings(deadline=None, max_examples=20)
@@ -128,19 +128,19 @@ def two_tasks(count: int) -> tuple[Lengths, Lengths]:
 @pytest.mark.parametrize("count", [400, 20_000])
 def test_each_row_holds_both_tasks_and_about_as_many_trained_tokens(count: int) -> None:
     lengths, trained = two_tasks(count)
-    found = packed(lengths, 896, trained)
+    result = packed(lengths, 896, trained)
     is_topic = np.arange(count) < count * 0.58
-    topics = sums(found, is_topic.astype(np.int32)) / found.counts
+    topics = sums(result, is_topic.astype(np.int32)) / result.counts
     assert np.mean((topics > 0.2) & (topics < 0.9)) > 0.95
-    per_row = sums(found, trained)
+    per_row = sums(result, trained)
     assert per_row.std() / per_row.mean() < 0.25
-    assert lengths.sum() / (len(found.counts) * 896) > 0.98
+    assert lengths.sum() / (len(result.counts) * 896) > 0.98
 
 
 def test_examples_of_one_length_are_mixed_as_well() -> None:
     lengths, is_second = np.full(6_000, 100, np.int32), np.arange(6_000) >= 3_000
-    found = packed(lengths, 1024, np.ones(6_000, np.int32))
-    share = sums(found, is_second.astype(np.int32)) / found.counts
+    result = packed(lengths, 1024, np.ones(6_000, np.int32))
+    share = sums(result, is_second.astype(np.int32)) / result.counts
     assert np.mean((share > 0) & (share < 1)) > 0.97
     uneven = np.where(is_second, 40, 2)
     assert sums(packed(lengths, 1024, uneven), uneven)[:-1].std() < 25
@@ -150,16 +150,16 @@ def test_copies_of_a_row_are_in_many_packed_rows() -> None:
     ids = np.repeat(np.array([f"{number:032x}" for number in range(10)], "S32"), 100)
     ranks = ranks_of(ids, 0)
     assert ranks_of(ids[300:], 300).tolist() == ranks[300:].tolist(), "whatever portion they come in"
-    found = pack(np.full(1000, 100, np.int32), np.ones(1000, np.int32), ranks, 1000)
-    for row in rows_of(found):
+    result = pack(np.full(1000, 100, np.int32), np.ones(1000, np.int32), ranks, 1000)
+    for row in rows_of(result):
         assert len({example // 100 for example in row}) > 3
     assert len(ranks_of(ids[:0], 0)) == 0
 
 
 def test_long_examples_do_not_wait_for_the_last_rows() -> None:
     lengths = np.minimum(np.random.default_rng(4).lognormal(5, 0.8, 20_000).astype(np.int32) + 8, 512)
-    found = packed(lengths, 1024)
-    longest = [lengths[row].max() for row in rows_of(found)]
+    result = packed(lengths, 1024)
+    longest = [lengths[row].max() for row in rows_of(result)]
     first, last = np.mean(longest[:1000]), np.mean(longest[-1000:])
     assert 0.9 < first / last < 1.1
 
@@ -174,9 +174,9 @@ def test_an_example_takes_no_longer_however_many_rows_are_open() -> None:
     took = []
     for lengths in (numbers(20_000, 8, 512), numbers(400_000, 8, 512)):
         start = time.process_time()
-        found = packed(lengths, 1024)
+        result = packed(lengths, 1024)
         took.append((time.process_time() - start) / len(lengths))
-        assert lengths.sum() / (len(found.counts) * 1024) > 0.99
+        assert lengths.sum() / (len(result.counts) * 1024) > 0.99
     assert took[1] < 4 * took[0]
 
 

@@ -59,14 +59,14 @@ def rendered_for(project: Path, base: Path, objective: str, rows: list[Row], **s
 
 def answers_by_row() -> dict[str, tuple[list[int], list[int]]]:
     """Prompt and answer of each example of form `answers`."""
-    found = {}
+    result = {}
     for split in ("train", "valid"):
         rendered = read_rendered(split)
         for place, (start, end) in enumerate(itertools.pairwise(rendered.examples)):
             ids, mask = rendered.input_ids[start:end].tolist(), rendered.loss_mask[start:end]
             prompt = int(mask.argmax())
-            found[rendered.ids[place].decode()] = (ids[:prompt], ids[prompt:])
-    return found
+            result[rendered.ids[place].decode()] = (ids[:prompt], ids[prompt:])
+    return result
 
 
 def read_all(form: str) -> list[Row]:
@@ -164,11 +164,11 @@ def test_a_model_that_answers_is_tested_by_answers_and_one_that_scores_by_pairs(
         assert pq.read_table(TEST).equals(by_answers)
     rendered_for(project, tiny_llama, "reward", rows)
     pairs = pq.read_table(TEST).to_pylist()
-    asked = {row["row_id"]: row["prompt_ids"] for row in by_answers.to_pylist()}
+    requests = {row["row_id"]: row["prompt_ids"] for row in by_answers.to_pylist()}
     assert pairs
     for row in pairs:
         assert row["kind"] == "preference"
-        assert row["prompt_ids"] == asked[row["row_id"]]
+        assert row["prompt_ids"] == requests[row["row_id"]]
         assert row["chosen_ids"] != row["rejected_ids"]
         for name in ("chosen_ids", "rejected_ids"):
             assert row[name][: len(row["prompt_ids"])] == row["prompt_ids"]
@@ -205,7 +205,7 @@ def test_tokens_are_mapped_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
     folder.mkdir(parents=True)
     pq.write_table(rows, folder / "train.parquet")
     before = pa.total_allocated_bytes()
-    found = read_rows("train", "prompts")
+    result = read_rows("train", "prompts")
     assert pa.total_allocated_bytes() - before < rows.nbytes / 10
-    assert found.equals(rows)
+    assert result.equals(rows)
     assert not [*paths.CACHE.glob("rows-*")]

@@ -89,13 +89,13 @@ def plain(subject: Any) -> Any:
 
 def trained(example: Example) -> list[tuple[list[int], list[int]]]:
     """Of each answer: the tokens before it, and its own."""
-    found, before = [], 0
+    result, before = [], 0
     for place in range(1, len(example) + 1):
         if place == len(example) or example.mask[place] != example.mask[place - 1]:
             if example.mask[place - 1]:
-                found.append((example.ids[:before].tolist(), example.ids[before:place].tolist()))
+                result.append((example.ids[:before].tolist(), example.ids[before:place].tolist()))
             before = place
-    return found
+    return result
 
 
 @pytest.mark.parametrize("begins", [False, True])
@@ -129,9 +129,9 @@ def test_an_answer_as_it_was_taught_scores_full_marks(name: str) -> None:
     tokenizer, subject = chat_tokenizer(TEMPLATES[name]), row([("How is it?", "negative")])
     (example,) = rendered(tokenizer, subject)
     assert tokenizer.decode(example.answer_ids, skip_special_tokens=True).strip() == "negative"
-    asked = asked_row(tokenizer, example)
+    requests = asked_row(tokenizer, example)
     answers = [answer_reader(tokenizer)(example.answer_ids), "<think>\n\n</think>\n\nnegative"]
-    assert [one["score"] for answer in answers for one in score_rows([asked], [answer])] == [1.0, 1.0]
+    assert [one["score"] for answer in answers for one in score_rows([requests], [answer])] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("words", ["", "Let me look."])
@@ -146,9 +146,11 @@ def test_calls_as_they_were_taught_score_full_marks_in_whatever_form(name: str, 
     if words:
         subject |= {"history": canonical_json([["user", "How is it?"]]), "input": words}
     (example,) = rendered(tokenizer, subject)
-    asked, answer = asked_row(tokenizer, example), answer_reader(tokenizer)(example.answer_ids)
-    assert (asked["kind"], words in answer) == ("tool_calls", True)
-    scores = [one["score"] for said in (answer, answer.replace("x0", "y0"), "") for one in score_rows([asked], [said])]
+    requests, answer = asked_row(tokenizer, example), answer_reader(tokenizer)(example.answer_ids)
+    assert (requests["kind"], words in answer) == ("tool_calls", True)
+    scores = [
+        one["score"] for output in (answer, answer.replace("x0", "y0"), "") for one in score_rows([requests], [output])
+    ]
     assert scores == [1.0, 0.0, 0.0]
 
 
@@ -172,8 +174,8 @@ def test_a_thought_is_trained_behind_the_plain_generation_prompt() -> None:
     ((prompt, answer),) = chat.sequences(talk, all_turns=False)
     assert prompt.endswith("<|im_start|>assistant\n")
     assert answer == "<think>\nSix sevens.\n</think>\n\n42<|im_end|>"
-    asked = Prompts(tokenizer, thinks=True).of_chat(talk.messages[:1])
-    assert asked == tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    requests = Prompts(tokenizer, thinks=True).of_chat(talk.messages[:1])
+    assert requests == tokenizer(prompt, add_special_tokens=False)["input_ids"]
 
 
 def test_a_rows_own_tags_are_a_thought_too_and_only_what_follows_is_scored() -> None:
@@ -200,9 +202,9 @@ def test_a_thought_that_the_prompt_has_begun_is_left_out_of_what_is_scored() -> 
         == tokenizer("<think>\n\n</think>\n\n", add_special_tokens=False)["input_ids"][-3:]
     )
     (example,) = rendered(tokenizer, row([("6 x 7?", "<think>Six sevens.</think>42")]))
-    asked = asked_row(tokenizer, example)
-    assert asked["opens_thought"] == example.prompt.rstrip().endswith("<think>")
-    ((score,),) = [[one["score"] for one in score_rows([asked | {"opens_thought": True}], ["Hm.\n</think>\n\n42"])]]
+    requests = asked_row(tokenizer, example)
+    assert requests["opens_thought"] == example.prompt.rstrip().endswith("<think>")
+    ((score,),) = [[one["score"] for one in score_rows([requests | {"opens_thought": True}], ["Hm.\n</think>\n\n42"])]]
     assert score == 1
 
 

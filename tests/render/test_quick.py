@@ -98,15 +98,15 @@ def test_a_chat_template_that_depends_on_contents_is_applied_to_these_rows(name:
         before + "{% for m in messages %}" + ("{% set ns.c = m.content %}" if "ns" in before else "") + "<{{ m.role }}>{{ "
         + written + " }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
     )  # fmt: skip
-    said = ["plain", "one more", "a third", "x</think>y", "yes", "name", "a\tb", "a", " \n", "no " * 90, "the last"]
+    output = ["plain", "one more", "a third", "x</think>y", "yes", "name", "a\tb", "a", " \n", "no " * 90, "the last"]
     talks = [
         Conversation([{"role": "user", "content": a}, {"role": "assistant", "content": b}])
-        for a, b in [(text, "fine") for text in said] + [("why", text) for text in said]
+        for a, b in [(text, "fine") for text in output] + [("why", text) for text in output]
     ]
     chat = ChatFormat(TOKENIZER)
     slow = [chat.sequences(talk, True) for talk in talks]
     quick = ChatTemplateCache(chat)
-    assert [found for talk in talks for found in quick.sequences([talk], True)] == slow
+    assert [result for talk in talks for result in quick.sequences([talk], True)] == slow
     assert ChatTemplateCache(chat).sequences(talks, True) == slow
 
 
@@ -119,12 +119,12 @@ def test_our_own_chat_templates_go_the_quick_way(path: Path) -> None:
 def test_what_the_analysis_does_not_track_is_rejected(name: str) -> None:
     before, written = LOOKING[name]
     setting = "{% set ns.c = m.content %}" if "ns" in before else ""
-    found = compared_texts(f"{before}{{% for m in messages %}}{setting}{{{{ {written} }}}}{{% endfor %}}")
+    result = compared_texts(f"{before}{{% for m in messages %}}{setting}{{{{ {written} }}}}{{% endfor %}}")
     followed = {
         "a named text cut off": ("</think>",), "a named text sought": ("</think>",), "a tab": ("\t",),
         "a key's name": ("name",), "blank": (),
     }  # fmt: skip
-    assert found == followed.get(name)
+    assert result == followed.get(name)
 
 
 def as_tuple(result: Any) -> Any:

@@ -115,9 +115,9 @@ def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.
 @given(st.lists(st.integers(1, 400), max_size=100), st.randoms(use_true_random=False))
 def test_waiting_examples_are_found_wherever_they_lie(lengths: list[int], random: Random) -> None:
     chosen = random.sample(range(len(lengths)), len(lengths))
-    starts, found = arrays.Starts(np.array(lengths, np.uint16)).of(np.array(chosen, np.int32))
+    starts, result = arrays.Starts(np.array(lengths, np.uint16)).of(np.array(chosen, np.int32))
     assert starts.tolist() == [sum(lengths[:example]) for example in chosen]
-    assert found.tolist() == [lengths[example] for example in chosen]
+    assert result.tolist() == [lengths[example] for example in chosen]
 
 
 def test_row_groups_that_were_read_are_let_go_of(tmp_path: Path) -> None:

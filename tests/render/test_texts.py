@@ -111,11 +111,11 @@ def test_every_token_of_a_text_is_trained_but_the_first_of_a_piece(rendered_text
 
 
 def test_the_pieces_of_all_rows_hold_every_text_whole(rendered_texts: Rendered) -> None:
-    found = {row_id: [] for row_id in rows_in(rendered_texts)}
+    result = {row_id: [] for row_id in rows_in(rendered_texts)}
     for (start, end), row_id in zip(itertools.pairwise(rendered_texts.examples), rendered_texts.ids, strict=True):
-        found[row_id.decode()].append(rendered_texts.input_ids[start:end].tolist())
+        result[row_id.decode()].append(rendered_texts.input_ids[start:end].tolist())
     known = {row["row_id"]: row["output"] for row in text_rows(60)}
-    for row_id, pieces in found.items():
+    for row_id, pieces in result.items():
         *parts, last = sorted(pieces, key=lambda piece: piece[-1] == END)  # packed rows mix them, in any order
         assert last.index(END) == len(last) - 1
         assert not any(END in part for part in parts)

@@ -53,9 +53,9 @@ def row(**fields: str) -> dict[str, Any]:
 
 def examples(tokenizer: Any, *rows: dict[str, Any], uses_caches: bool = True) -> list[Example]:
     renderer = Renderer(tokenizer, 500, all_turns=True, uses_caches=uses_caches)
-    found = renderer.render(list(rows), lambda row: FAMILIES[row["family"]].templates[0])
-    assert all(isinstance(each, Example) for each in found)
-    return [each for each in found if isinstance(each, Example)]
+    result = renderer.render(list(rows), lambda row: FAMILIES[row["family"]].templates[0])
+    assert all(isinstance(each, Example) for each in result)
+    return [each for each in result if isinstance(each, Example)]
 
 
 def trained(tokenizer: Any, example: Example) -> list[str]:
@@ -99,9 +99,9 @@ def test_each_answer_of_a_pair_has_its_own_thought(tokenizer: Any) -> None:
 
     material = Material(tokenizer, FAMILIES, RenderSettings(max_length_tokens=300, pack_length_tokens=300), Counter())
     pair = row(rejected="c", thoughts='[[-1,"good"],[0,"bad"]]')
-    ((_, found),) = pairs([pair], material)
-    assert "<think>good</think>b" in tokenizer.decode(found["chosen_ids"])
-    assert "<think>bad</think>c" in tokenizer.decode(found["rejected_ids"])
+    ((_, result),) = pairs([pair], material)
+    assert "<think>good</think>b" in tokenizer.decode(result["chosen_ids"])
+    assert "<think>bad</think>c" in tokenizer.decode(result["rejected_ids"])
 
 
 def test_case_11_numbers_and_keys_of_a_call_are_trained_as_written(tokenizer: Any) -> None:

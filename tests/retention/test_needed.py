@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.model_store.canaries import CanaryPlan
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_entries import (
     Entry,
@@ -17,6 +19,7 @@ from tasks.model_store.ledger_entries import (
     champion_of,
     champions_of,
     may_retire,
+    open_canary,
     rejected_versions,
     retired_versions,
 )
@@ -46,11 +49,12 @@ def waiting_versions(entries: list[Entry]) -> list[int]:
 
 @st.composite
 def ledgers(draw: st.DrawFn) -> list[Entry]:
-    """A ledger as its commands write it: verdicts, promotions (of refused versions too), rollbacks, rejections, retirements."""
+    """A ledger as its commands write it: verdicts, canaries, promotions (of refused versions too), rollbacks, rejections,
+    retirements."""
     entries: list[Entry] = []
     versions: list[Entry] = []
     for action in draw(
-        st.lists(st.sampled_from(["judge"] * 4 + ["promote", "roll back", "reject", "retire"]), max_size=14)
+        st.lists(st.sampled_from(["judge"] * 4 + ["promote", "roll back", "reject", "retire", "canary"]), max_size=14)
     ):
         champions = champions_of(entries)
         serving = champions[-1].version if champions else None
@@ -61,13 +65,23 @@ def ledgers(draw: st.DrawFn) -> list[Entry]:
             entries.append(with_kind(champions[-2], "rolled_back"))
         elif versions and action != "roll back":
             chosen = draw(st.sampled_from(versions))
-            if action == "retire" and may_retire(entries, chosen.version):
+            running = open_canary(entries)
+            if action == "canary" and running is not None:
+                ending = draw(st.sampled_from(["stopped", "taken_back"]))
+                entries.append(replace(entries[running], kind="canary_ended", details=f'{{"decision": "{ending}"}}'))
+            elif action == "canary" and serving and chosen.passed and may_serve(entries, chosen.version, serving):
+                entries.append(replace(chosen, kind="canary", details=CanaryPlan(serving, 0.1).text))
+            elif action == "retire" and may_retire(entries, chosen.version):
                 entries.append(with_kind(chosen, "retired"))
             elif action == "promote" and chosen.version not in {serving, *retired_versions(entries)}:
                 entries.append(with_kind(chosen, "promoted"))
             elif action == "reject" and chosen.version != serving:
                 entries.append(with_kind(chosen, "rejected"))
     return entries
+
+
+def may_serve(entries: list[Entry], version: int, serving: int) -> bool:
+    return version not in {serving, *retired_versions(entries), *rejected_versions(entries)}
 
 
 def with_kind(chosen: Entry, kind: str) -> Entry:

@@ -45,12 +45,12 @@ def sandbox() -> Sandbox:
 
 def running_programs() -> list[int]:
     """Processes of programs with this limit of files."""
-    found = []
+    result = []
     for each in psutil.process_iter(["cmdline"]):
         with suppress(psutil.Error):
             if "/harness.py" in (each.info["cmdline"] or ()) and each.rlimit(psutil.RLIMIT_FSIZE)[0] == FILES_MB << 20:
-                found.append(each.pid)
-    return found
+                result.append(each.pid)
+    return result
 
 
 def until(is_true: Callable[[], bool]) -> bool:

@@ -382,10 +382,10 @@ def test_a_changed_signature_is_found_whether_required_or_not(
     judge(config, 1)
     decide(config, "promoted", 1)
     change()
-    found = results(config)
-    assert [result.state for result in found][1] == "invalid"
-    assert "Sign it again: strop sign 1; if the signature is not of your key" in found[1].problem
-    assert found[1].problem.split("git update-ref -d ")[1] in signature_refs()
+    actual = results(config)
+    assert [result.state for result in actual][1] == "invalid"
+    assert "Sign it again: strop sign 1; if the signature is not of your key" in actual[1].problem
+    assert actual[1].problem.split("git update-ref -d ")[1] in signature_refs()
     link = audit_link(config)
     assert link.state == "differs"
     assert "has an invalid signature" in link.detail

@@ -41,11 +41,11 @@ def test_a_key_that_can_sign_is_no_problem_and_no_key_neither(project: Path) -> 
 def test_the_end_of_a_key_is_a_warning_a_month_before(
     project: Path, days: tuple[int, int], severity: str | None
 ) -> None:
-    found = problems(settings(make_key("王", project.parent, days)))
-    assert [problem.severity for problem in found] == ([severity] if severity else [])
+    result = problems(settings(make_key("王", project.parent, days)))
+    assert [problem.severity for problem in result] == ([severity] if severity else [])
     if severity:
-        assert "the key of 王 expire" in found[0].what
-        assert found[0].where == str(project / "keys/王.pem")
+        assert "the key of 王 expire" in result[0].what
+        assert result[0].where == str(project / "keys/王.pem")
 
 
 def test_a_key_that_others_may_read_is_a_warning(project: Path) -> None:

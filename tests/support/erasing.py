@@ -27,8 +27,8 @@ def run_data() -> str:
 
 
 def ids_of(text: str) -> list[str]:
-    found = select_rows([], [f"input~{text}"]) + select_rows([], [f"instruction~{text}"])
-    return sorted({*found, *select_rows([], [f"output~{text}"])})
+    result = select_rows([], [f"input~{text}"]) + select_rows([], [f"instruction~{text}"])
+    return sorted({*result, *select_rows([], [f"output~{text}"])})
 
 
 def files_with(text: str, *folders: Path) -> list[Path]:

@@ -57,8 +57,10 @@ def judge(
     """Judges a batch as the stage does, in chunks of so many records."""
     batch = batch_of(raw)
     chunks = [(first, raw.slice(first, chunk)) for first in range(0, raw.num_rows, chunk)]
-    found = [check_rules(to_rows(part, batch, range(first, first + part.num_rows)), contract) for first, part in chunks]
-    whole = merge_chunks(found, contract)
+    result = [
+        check_rules(to_rows(part, batch, range(first, first + part.num_rows)), contract) for first, part in chunks
+    ]
+    whole = merge_chunks(result, contract)
     verdict = decide(whole, contract, max_refused_share, released, dropped, batch.batch, batch.source)
     lines = [
         quarantine_rows(

@@ -74,12 +74,12 @@ def split_of_text(text: str) -> str:
 
 def texts_in(split: str, count: int, seed: int = 0, language: str = "en") -> list[str]:
     draw = random.Random(f"{split}{seed}")
-    found: list[str] = []
-    while len(found) < count:
+    result: list[str] = []
+    while len(result) < count:
         text = sentence(draw, language=language)
         if split_of_text(text) == split:
-            found.append(text)
-    return found
+            result.append(text)
+    return result
 
 
 def some_rows(seed: int = 9) -> list[tuple[str, str]]:

@@ -89,6 +89,8 @@ def write_part(rows: list[dict[str, Any]], name: str = "000001-b1.parquet") -> N
         content = {key: row[key] for key in NO_TEXT if key in row}
         if row.get("synthetic"):
             content["strop_synthetic"] = {"recipe": row["synthetic"], "parents": []}
+        if row.get("served"):
+            content["strop_served"] = json.loads(row["served"])
         record = canonical_json(content)
         place = {key: row[key] for key in ("file", "line", "family", "language")}
         reading = {"shape": "row", "columns": "{}", "use": row.get("use", "train")}

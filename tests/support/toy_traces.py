@@ -20,10 +20,10 @@ def log_chat(request: Any, response: Any) -> str:
         return response
 
     answer(request)
-    found = mlflow.get_last_active_trace_id()
-    assert found is not None
+    result = mlflow.get_last_active_trace_id()
+    assert result is not None
     mlflow.flush_trace_async_logging()
-    return str(found)
+    return str(result)
 
 
 def judge(trace: str, name: str, value: Any, who: str = "HUMAN") -> None:

@@ -54,7 +54,7 @@ LIBRARIES = (
     "trl",
     "prefect",
 )
-ROUTED = ("tasks", "tasks.register.logged_model", "flows.preflight.process")
+ROUTED = ("tasks", "tasks.register.logged_model", "tasks.serve.engine.worker", "flows.preflight.process")
 STROP = "flows.cli.main"
 WARM_COMMAND = "STROP_TEST_WARM_COMMAND"
 KILLED = 137

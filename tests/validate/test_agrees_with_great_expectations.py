@@ -76,13 +76,13 @@ def table_of(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def broken_by_ours(table: pa.Table) -> dict[str, set[str]]:
-    found = merge_chunks(
+    result = merge_chunks(
         [check_rules(table.slice(first, 3), CONTRACT) for first in range(0, table.num_rows, 3)], CONTRACT
     )
-    ids = found.row_ids.to_pylist()
+    ids = result.row_ids.to_pylist()
     rules = [rule.code for rule in rules_of(CONTRACT)]
     return {
-        code: {row_id for row_id, bad in zip(ids, found.broken[place], strict=True) if bad}
+        code: {row_id for row_id, bad in zip(ids, result.broken[place], strict=True) if bad}
         for place, code in enumerate(rules)
     }
 
@@ -158,11 +158,11 @@ def expectations_of_problems() -> dict[str, list[Any]]:
     from great_expectations import expectations as gx
 
     codes = [code for code in PROBLEMS_WITH_RULES if code != "encoding_damage"]
-    found = {
+    result = {
         code: [gx.ExpectColumnValuesToNotBeInSet(column="problem", value_set=[code])] for code in (*codes, "damage")
     }
-    found["damage"] = [gx.ExpectColumnValuesToNotBeInSet(column="problem", value_set=["encoding_damage"])]
-    return found | {"no_row": [gx.ExpectColumnValuesToBeInSet(column="problem", value_set=["", *PROBLEMS_WITH_RULES])]}
+    result["damage"] = [gx.ExpectColumnValuesToNotBeInSet(column="problem", value_set=["encoding_damage"])]
+    return result | {"no_row": [gx.ExpectColumnValuesToBeInSet(column="problem", value_set=["", *PROBLEMS_WITH_RULES])]}
 
 
 @pytest.fixture(scope="module")
@@ -176,16 +176,16 @@ def great_expectations() -> Any:
     whole = asset.add_batch_definition_whole_dataframe("whole")
     complete = {"result_format": "COMPLETE", "unexpected_index_column_names": ["row_id"]}
 
-    def broken(frame: pd.DataFrame, wanted: dict[str, list[Any]]) -> dict[str, set[str]]:
+    def broken(frame: pd.DataFrame, expected: dict[str, list[Any]]) -> dict[str, set[str]]:
         batch = whole.get_batch(batch_parameters={"dataframe": frame})
-        found: dict[str, set[str]] = {}
-        for code, each in wanted.items():
-            found[code] = set()
+        results: dict[str, set[str]] = {}
+        for code, each in expected.items():
+            results[code] = set()
             for expectation in each:
                 result = batch.validate(expectation, result_format=complete)
                 assert not result.exception_info.get("raised_exception"), (code, result.exception_info)
-                found[code] |= {row["row_id"] for row in result.result["unexpected_index_list"] or []}
-        return found
+                results[code] |= {row["row_id"] for row in result.result["unexpected_index_list"] or []}
+        return results
 
     return broken
 

@@ -16,7 +16,7 @@ RULES = """\
 all:
   rules:
     - {name: no_urls, field: output, must_not_match: 'https?://'}
-    - {name: polite, field: instruction, must_match: '^(Please|请)', said: Every instruction asks politely}
+    - {name: polite, field: instruction, must_match: '^(Please|请)', description: Every instruction asks politely}
 families:
   qa:
     rules:
@@ -144,8 +144,8 @@ def test_the_files_of_the_folder_are_one_contract(tmp_path: Path) -> None:
 
 def test_custom_rules_have_a_sentence_for_people(tmp_path: Path) -> None:
     contract = load_contract(write(tmp_path, contract=RULES)).all
-    said = {rule.code: sentence_of(rule, contract) for rule in rules_of(contract)}
-    assert said["no_urls"] == "The output does not match https?://"
-    assert said["polite"] == "Every instruction asks politely"
+    text = {rule.code: sentence_of(rule, contract) for rule in rules_of(contract)}
+    assert text["no_urls"] == "The output does not match https?://"
+    assert text["polite"] == "Every instruction asks politely"
     braces = FamilyContract.model_validate_json('{"rules": [{"name": "x", "field": "output", "must_match": "a{2}"}]}')
     assert sentence_of(next(r for r in rules_of(braces) if r.code == "x"), braces) == "The output matches a{2}"

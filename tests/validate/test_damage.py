@@ -48,8 +48,8 @@ def test_lost_characters_are_counted() -> None:
 )
 def test_the_pattern_that_spares_python_the_look_misses_no_damage(text: str, wrong: str | None) -> None:
     misread = text if wrong is None else text.encode().decode(wrong, "replace")
-    found = pc.match_substring_regex(pa.array([misread]), pattern_of_damage())[0].as_py()
-    assert found or not (mojibake_runs(misread) or replacement_characters(misread))
+    result = pc.match_substring_regex(pa.array([misread]), pattern_of_damage())[0].as_py()
+    assert result or not (mojibake_runs(misread) or replacement_characters(misread))
 
 
 @pytest.mark.parametrize("text", ["", "plain", "今天天气很好，我们去公园散步吧。", "Привет, мир", "日本語のテキスト"])

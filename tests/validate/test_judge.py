@@ -111,9 +111,9 @@ def test_the_tables_have_the_schemas_that_rooms_agreed_on() -> None:
 
 
 def test_long_values_are_cut_in_quarantine() -> None:
-    found = refuse(alpaca(output={"a": "b" * 9000}))
-    assert found is not None
-    assert len(found[2] or "") == 500
+    result = refuse(alpaca(output={"a": "b" * 9000}))
+    assert result is not None
+    assert len(result[2] or "") == 500
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_long_values_are_cut_in_quarantine() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize(("before", "after"), [("A good sentence. ", " More. "), ("好的句子。", "，后面还有。")])
 def test_what_is_shown_of_a_damaged_text_is_the_damage(damage: str, before: str, after: str) -> None:
-    found = refuse(alpaca(f"{before * 400}{damage}{after * 400}"))
-    assert found is not None
-    reason, field, value = found
+    result = refuse(alpaca(f"{before * 400}{damage}{after * 400}"))
+    assert result is not None
+    reason, field, value = result
     assert (reason, field) == ("encoding_damage", "output")
     assert value is not None
     expected = damage[:60].encode("utf-8", "backslashreplace").decode()
@@ -140,9 +140,9 @@ def test_damage_in_the_worse_answer_or_in_the_tools_is_seen() -> None:
     assert refuse(pair, shape="preference") == ("encoding_damage", "rejected", "it â€™s worse")
     turns = [{"role": "user", "content": "Do this."}, {"role": "assistant", "content": "An answer."}]
     tools = [{"name": "find", "description": "finds \ufffd"}]
-    found = refuse({"messages": turns, "tools": tools}, shape="messages")
-    assert found is not None
-    assert found[:2] == ("encoding_damage", "tools")
+    result = refuse({"messages": turns, "tools": tools}, shape="messages")
+    assert result is not None
+    assert result[:2] == ("encoding_damage", "tools")
     assert refuse({"messages": turns, "tools": [{"name": "find", "description": "查找"}]}, shape="messages") is None
 
 

@@ -107,7 +107,7 @@ def _walk(result: AuditResult) -> str:
 
 
 def _approval(entry: Entry) -> Content:
-    return {"what": entry.kind.replace("_", " "), "who": entry.who, "when": _time(entry.when), "why": entry.why}
+    return {"what": entry.what, "who": entry.who, "when": _time(entry.when), "why": entry.why}
 
 
 def _history(result: AuditResult) -> list[Content]:

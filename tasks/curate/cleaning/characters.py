@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from tasks.curate.cleaning.edits import Edit, code_point
+from tasks.pii.edits import Edit, code_point
 
 _DIRECTION = "\u200e\u200f\u202a-\u202c\u2066-\u2069"
 """Marks and embeddings that a text in Hebrew or Arabic letters may need."""
@@ -39,6 +39,11 @@ def may_hold(text: str) -> bool:
     if text.replace("\n", "").replace("\t", "").isprintable():  # most texts, in a tenth of the time
         return False
     return _ANY.search(text) is not None
+
+
+def may_hold_in_json(text: str) -> bool:
+    """May it be JSON with invisible characters in its strings, literal or escaped?"""
+    return text.lstrip()[:1] in ("[", "{") and ("\\" in text or may_hold(text))
 
 
 def edits_of(text: str) -> list[Edit]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tasks.curate.cleaning import characters, end_markers, json_strings, layout, markup
-from tasks.curate.cleaning.edits import Edit, apply, white_space
+from tasks.curate.cleaning import characters, end_markers, layout, markup
 from tasks.curate.cleaning.row_texts import TEXT_FIELDS, Texts, texts_of, with_texts
 from tasks.curate.cleaning.subject import Subject
+from tasks.pii import json_strings
+from tasks.pii.edits import Edit, apply, white_space
 
 _ANSWERS = ("output", "rejected")
 _NOISE_IN_HISTORY = (
@@ -135,7 +136,7 @@ class _Cleaner:
     def _remove_characters(self) -> None:
         """Removes invisible characters from the texts, and from the strings of those that are JSON."""
         texts = self._texts.values()
-        if not any(map(characters.may_hold, texts)) and not any(map(json_strings.may_hold_escapes, texts)):
+        if not any(map(characters.may_hold, texts)) and not any(map(characters.may_hold_in_json, texts)):
             return
         if not self._subject.is_characters:
             self._round(_outside_json(characters.edits_of), characters.may_hold)
@@ -143,7 +144,7 @@ class _Cleaner:
             del self._subject
 
     def _remove_characters_in_json(self) -> None:
-        self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)
+        self._round(self._inside_json(characters.edits_of), characters.may_hold_in_json)
 
     def _inside_json(self, edits_of: Edits) -> Edits:
         def edits(text: str) -> list[Edit]:

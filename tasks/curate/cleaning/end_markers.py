@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from tasks.curate.cleaning.edits import Edit, white_space
+from tasks.pii.edits import Edit, white_space
 
 MARKERS = (
     "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|eos|>", "<|endofsentence|>", "</s>",

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from html.entities import name2codepoint
 
-from tasks.curate.cleaning.edits import Edit, white_space
+from tasks.pii.edits import Edit, white_space
 
 _VALUE = r"""(?:"[^"<>]{0,2000}"|'[^'<>]{0,2000}'|[^\s"'<>=`]{1,2000})"""
 _ATTRIBUTE = rf"\s++[A-Za-z_:@][\w:.\-]{{0,63}}\s*+=\s*+{_VALUE}"

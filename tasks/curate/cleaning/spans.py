@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.curate.cleaning.edits import Edit, Offsets, apply
-from tasks.curate.cleaning.json_strings import STRING, as_json, is_json
+from tasks.pii.edits import Edit, Offsets, apply
+from tasks.pii.json_strings import STRING, as_json, is_json
 
 Texts = Mapping[str, str]
 _SCALAR = re.compile(rf"{STRING.pattern}|-?[0-9][0-9.eE+\-]*|true|false|null|NaN|-?Infinity", re.DOTALL)

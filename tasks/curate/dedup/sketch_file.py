@@ -23,6 +23,7 @@ FACT_SCHEMA = pa.schema(
         ("row_id", pa.string()),
         ("use", pa.string()),
         ("is_synthetic", pa.bool_()),
+        ("is_served", pa.bool_()),  # made of feedback on a served answer
         ("reason", pa.string()),  # why the row is dropped by its own filters, or ""
         ("field", pa.string()),
         ("value", pa.string()),

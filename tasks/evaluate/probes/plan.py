@@ -117,17 +117,19 @@ def _passages(test: Sequence[Row]) -> dict[str, list[tuple[str, str]]]:
 def prompt_encoder(tokenizer: Any, max_prompt_tokens: int | None) -> Encode:
     """Encodes a changed prompt as `render` encoded the row's own; None if its own would have other tokens (a row with typed
     control tokens, or one that was truncated), or if the changed prompt is too long."""
-    found: dict[str, bool | None] = {}
+    adds_special_of: dict[str, bool | None] = {}
 
     def ids_of(text: str, adds_special: bool) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=adds_special)["input_ids"]
         return ids
 
     def encode(row: Row, prompt: str) -> list[int] | None:
-        if row["row_id"] not in found:
+        if row["row_id"] not in adds_special_of:
             own = list(row["prompt_ids"])
-            found[row["row_id"]] = next((way for way in (False, True) if ids_of(row["prompt"], way) == own), None)
-        adds_special = found[row["row_id"]]
+            adds_special_of[row["row_id"]] = next(
+                (way for way in (False, True) if ids_of(row["prompt"], way) == own), None
+            )
+        adds_special = adds_special_of[row["row_id"]]
         ids = None if adds_special is None else ids_of(prompt, adds_special)
         return None if ids is None or len(ids) > (max_prompt_tokens or len(ids)) else ids
 

@@ -73,8 +73,8 @@ def _tests(reward: RewardFunction, work: Work) -> Function:
         new = sorted({text for text in texts if text} - is_empty.keys())
         outcomes = sandbox.run([Program(NO_PROGRAM, text) for text in new])
         is_empty.update({text: each.reason == "passed" for text, each in zip(new, outcomes, strict=True)})
-        if found := sum(is_empty[text] for text in new):
-            logger.warning(f"finetune: no reward for rows with tests that pass without any answer ({found})")
+        if empty := sum(is_empty[text] for text in new):
+            logger.warning(f"finetune: no reward for rows with tests that pass without any answer ({empty})")
 
     def rewards(
         completions: Sequence[str], tests: Sequence[str], stub: Sequence[str], opens_thought: Sequence[bool], **_: Any

@@ -10,8 +10,8 @@ from tasks.ingest.connectors.corrections import TRACE
 from tasks.ingest.fields import FIELDS, WITH_TURNS, WITHIN_TURNS
 from tasks.ingest.settings import Source
 from tasks.records.code_tests import TEST_COLUMNS
+from tasks.records.origin import ORIGINS
 from tasks.records.row import NO_TEXT
-from tasks.records.shapes import SYNTHETIC
 from tasks.records.turns import TURN_KEYS
 
 MOST_FIELDS = 100
@@ -25,7 +25,7 @@ class UnusedFields:
     def __init__(self, source: Source) -> None:
         fields, columns = FIELDS[source.shape], source.columns
         own = [name for name in fields if name not in WITHIN_TURNS]
-        self.known = {columns.get(name, name) for name in own} | {SYNTHETIC, TRACE}
+        self.known = {columns.get(name, name) for name in own} | {*ORIGINS, TRACE}
         self.known |= {columns[name] for name in ("id", *TEST_COLUMNS) if name in columns}
         self.family = source.family if source.shape == "row" else None
         if source.shape == "row":

@@ -60,6 +60,10 @@ def _traces_problem(settings: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _served_problem(settings: Mapping[str, Any]) -> str | None:
+    return None if settings["shape"] == "row" else "kind `served` returns records of shape `row`"
+
+
 CONNECTORS: PluginTable[SourceKind] = PluginTable(
     "source kind",
     {
@@ -88,6 +92,11 @@ CONNECTORS: PluginTable[SourceKind] = PluginTable(
             requires={"tracking_uri", "experiment"},
             allows={"rating", "rating_min", "answer"},
             problem=_traces_problem,
+        ),
+        "served": SourceKind(
+            "tasks.ingest.connectors.served:Served",
+            allows={"rating", "rating_min", "feedback_from", "cap_per_user", "free_prompts"},
+            problem=_served_problem,
         ),
     },
     stages=(),  # the stages read batches, not sources

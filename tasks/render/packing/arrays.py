@@ -195,8 +195,8 @@ def _sums(mask: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -> npt.ND
     """(examples,) the number of trained tokens."""
     before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
     ends = np.cumsum(lengths, dtype=np.int64)
-    found: npt.NDArray[np.int32] = (before[ends] - before[ends - lengths]).astype(np.int32)
-    return found
+    counts: npt.NDArray[np.int32] = (before[ends] - before[ends - lengths]).astype(np.int32)
+    return counts
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from tasks.expression.expression import parse_expression
 from tasks.expression.measure import Mask, column
@@ -24,8 +24,8 @@ class CustomRule(Settings):
     """A regular expression that a valid field does not contain."""
     expression: str | None = None
     """A condition that a valid row fulfils, such as `length(output) <= 3 * length(input)`."""
-    said: str = ""
-    """The rule as a sentence, shown in Data Docs."""
+    description: Annotated[str, Field(validation_alias=AliasChoices("description", "said"))] = ""
+    """The rule as a sentence, shown in Data Docs. `said` is its former name."""
 
     @model_validator(mode="after")
     def has_one_condition(self) -> CustomRule:
@@ -57,8 +57,8 @@ class CustomRule(Settings):
 
     @property
     def sentence(self) -> str:
-        if self.said:
-            return self.said
+        if self.description:
+            return self.description
         if self.expression is not None:
             return self.expression
         does = f"matches {self.must_match}" if self.must_match is not None else f"does not match {self.must_not_match}"

@@ -6,16 +6,10 @@ import json
 import re
 from collections.abc import Callable
 
-from tasks.curate.cleaning import characters
-from tasks.curate.cleaning.edits import Edit, apply
+from tasks.pii.edits import Edit, apply
 
 STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def may_hold_escapes(text: str) -> bool:
-    """May it be JSON with invisible characters in its strings, literal or escaped?"""
-    return text.lstrip()[:1] in ("[", "{") and ("\\" in text or characters.may_hold(text))
 
 
 def is_json(text: str) -> bool:

@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from tasks.curate.cleaning.edits import Edit, apply
-from tasks.curate.cleaning.json_strings import STRING, as_json, is_json
-from tasks.curate.settings import PiiSettings
 from tasks.pii import mask
+from tasks.pii.edits import Edit, apply
+from tasks.pii.json_strings import STRING, as_json, is_json
 from tasks.pii.mask import PiiSpan
+from tasks.pii.settings import PiiSettings
 
 SHORTEST_REPEATED = 7
 """Least characters of a value that is also masked where it is repeated without its context."""

@@ -1,0 +1,58 @@
+"""Answers of this project's server with feedback: corrections, and answers that were rated."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from tasks import paths
+from tasks.feedback.judged import judged_answers
+from tasks.feedback.rows import ServedRows, served_rows
+from tasks.feedback.select import Selection
+from tasks.ingest.connectors.connector import Connector, OpenItem
+from tasks.ingest.connectors.listing import ItemState, Listing
+from tasks.ingest.readers.raw_record import RawRecord
+from tasks.ingest.settings import Source
+from tasks.records.origin import SERVED_ANSWER
+from tasks.runtime.files import content_digest
+from tasks.runtime.plurals import count_of
+
+
+class Served(Connector):
+    """The spool is the only item; its stamp is the digest of its rows, so that requests without feedback are nothing new."""
+
+    record_key = SERVED_ANSWER
+
+    def list_items(self) -> Listing:
+        damage: list[str] = []
+        rows = _rows_of(self.source, damage)
+        state = ItemState(stamp=content_digest([rows.records, sorted(rows.withdrawn)]))
+        name = f"{self.source.name}: {paths.SPOOL.as_posix()}"
+        return Listing({name: state}, notes=[*damage, *_notes(self.source, rows)], withdrawn=rows.withdrawn)
+
+    def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
+        records = enumerate(_rows_of(self.source).records, start=1)
+        return self.open_records((RawRecord(number, record) for number, record in records), is_whole=False)
+
+
+def _rows_of(source: Source, damage: list[str] | None = None) -> ServedRows:
+    selection = Selection(
+        source.family,
+        source.rating,
+        source.rating_min,
+        source.feedback_from,
+        source.cap_per_user,
+        source.free_prompts,
+    )
+    return served_rows(judged_answers(paths.SPOOL, damage), selection)
+
+
+def _notes(source: Source, rows: ServedRows) -> list[str]:
+    notes = []
+    if rows.over_cap:
+        users, answers = count_of(len(rows.over_cap), "user"), count_of(rows.over_cap.total(), "answer")
+        notes.append(
+            f"{source.name}: feedback of {users} on {answers} does not count (`cap_per_user: {source.cap_per_user}`)"
+        )
+    for why, count in sorted(rows.omitted.items()):
+        notes.append(f"{source.name}: {count_of(count, 'judged answer')} without texts: {why}")
+    return notes

@@ -126,6 +126,6 @@ def test_such_errors_of_params_yaml_have_their_location_and_no_secret(tmp_path: 
     message = str(caught.value)
     assert "`ingest.sources.0.url`: the password is a secret" in message
     assert "`ingest.sources.0.tabel` is not a setting; did you mean `table`?" in message
-    assert "`ingest.sources.1.kind` is \"ftp\", but should be 'files', 'hub', 'sql' or 'traces'" in message
+    assert "`ingest.sources.1.kind` is \"ftp\", but should be 'files', 'hub', 'sql', 'traces' or 'served'" in message
     assert "`ingest.sources.2`: kind `files` has no `watermark`" in message
     assert "hunter2" not in message

@@ -108,7 +108,7 @@ def test_the_options_of_a_kind_are_checked_by_its_model() -> None:
 
 
 def test_a_kind_without_a_module_of_that_name_is_unknown() -> None:
-    with pytest.raises(ValueError, match="should be 'files', 'hub', 'sql' or 'traces'"):
+    with pytest.raises(ValueError, match="should be 'files', 'hub', 'sql', 'traces' or 'served'"):
         source(**MAILS)
 
 
@@ -117,7 +117,7 @@ def test_params_yaml_names_the_nearest_kind_and_format(tmp_path: Path) -> None:
     write_params(tmp_path, params("x", [wrong]))
     with pytest.raises(ConfigError) as raised:
         load_config(tmp_path / "params.yaml")
-    kinds = "'files', 'hub', 'sql' or 'traces'; did you mean `files`?"
+    kinds = "'files', 'hub', 'sql', 'traces' or 'served'; did you mean `files`?"
     formats = (
         "'auto', 'jsonl', 'json', 'csv', 'parquet', 'conll', 'text', 'parallel' or 'semeval'; did you mean `jsonl`?"
     )
@@ -128,7 +128,7 @@ def test_params_yaml_names_the_nearest_kind_and_format(tmp_path: Path) -> None:
 def test_the_json_schema_lists_the_names_of_the_tables() -> None:
     load(MAILBOX)
     fields = PipelineConfig.model_json_schema()["$defs"]["Source"]["properties"]
-    assert fields["kind"]["enum"] == ["files", "hub", "sql", "traces", "mailbox"]
+    assert fields["kind"]["enum"] == ["files", "hub", "sql", "traces", "served", "mailbox"]
     assert fields["format"]["enum"] == ["auto", *FORMATS]
 
 

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.feedback.settings import RecordSettings
 from tasks.runtime.base_settings import Settings
+from tasks.serve.canary_settings import CanarySettings
 
 Role = Literal["predict", "feedback", "admin"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -63,6 +65,10 @@ class ServeSettings(Settings):
     unloaded first. Each takes the memory of a model."""
     limits: LimitSettings = LimitSettings()
     """Limits of requests and connections."""
+    record: RecordSettings = RecordSettings()
+    """What is written of requests, answers and feedback."""
+    canary: CanarySettings = CanarySettings()
+    """A version that answers a share of the users until their ratings decide."""
 
     @model_validator(mode="after")
     def _names_keys_once(self) -> "ServeSettings":

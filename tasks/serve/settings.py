@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.feedback.settings import RecordSettings
 from tasks.runtime.base_settings import Settings
+from tasks.serve.canary_settings import CanarySettings
 from tasks.serve.deliver.settings import DeliverSettings, ReviewSettings
 from tasks.serve.engine.engine_settings import EngineSettings
 
@@ -71,6 +73,10 @@ class ServeSettings(Settings):
     """Traces in MLflow of what was served."""
     review: ReviewSettings = ReviewSettings()
     """Answers that people should look at, in a review queue of MLflow."""
+    record: RecordSettings = RecordSettings()
+    """What is written of requests, answers and feedback."""
+    canary: CanarySettings = CanarySettings()
+    """A version that answers a share of the users until their ratings decide."""
 
     @model_validator(mode="after")
     def _names_keys_once(self) -> "ServeSettings":

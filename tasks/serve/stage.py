@@ -17,6 +17,7 @@ from tasks import paths
 from tasks.serve.access.keys import KeyRing, open_key_ring
 from tasks.serve.app.gateway import Gateway
 from tasks.serve.app.interfaces import RecordsNothing, Route
+from tasks.serve.deliver.client import DelivererClient
 from tasks.serve.metrics import ServeMetrics
 from tasks.serve.record.problems import record_problems
 from tasks.serve.recording import recording
@@ -66,7 +67,7 @@ async def _serve(
 
     versions = Versions(config.register_.model_name, factory, settings, count_swap, metrics.refusals.inc)
     watch = LedgerWatch(versions, config.register_.ledger_remote)
-    async with recording(config, settings.record, metrics) as spooled:
+    async with DelivererClient(settings), recording(config, settings.record, metrics) as spooled:
         gateway = Gateway(settings, versions, keys, spooled or RecordsNothing(), spooled, metrics)
         server = GatewayServer(gateway)
         try:

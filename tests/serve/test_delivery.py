@@ -356,6 +356,7 @@ def test_a_slice_that_is_no_condition_is_an_error_at_the_start() -> None:
         asyncio.run(client.DelivererClient(settings).open())
 
 
+@pytest.mark.slow
 def test_a_server_on_postgresql_stores_the_same(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server(has_login=False, on_postgres=True).url)
     spool, traces = store(), opened()

@@ -1,8 +1,7 @@
 """The gateway's side of the delivery to MLflow: starts the process, and starts it again if it ends.
 
-    deliverer = DelivererClient(config.serve)
-    await deliverer.open()          # nothing if `serve.deliver` is off
-    await deliverer.close()
+    async with DelivererClient(config.serve):       # nothing if `serve.deliver` or `serve.record` is off
+        ...
 
 The gateway sends it nothing: it reads the records that the recorder wrote.
 """
@@ -34,9 +33,16 @@ class DelivererClient:
         self.process: Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
+    async def __aenter__(self) -> DelivererClient:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.close()
+
     async def open(self) -> None:
         """Raises ConfigError if `serve.review.slice` is no condition."""
-        if not self.settings.deliver.is_on:
+        if not (self.settings.deliver.is_on and self.settings.record.is_on):
             return
         require_slice(self.settings.review.slice)
         self._supervisor = asyncio.ensure_future(self._supervise())

@@ -77,6 +77,7 @@ def opened_experiment(uri: str, experiment: str) -> Iterator[tuple[MlflowClient,
     path = path_of(uri)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_MODEL_CATALOG_URI", "")  # prices of hosted models, from the network
     silence_mlflow()
     is_ours = path is not None and path == absolute_path(paths.REGISTRY_FOLDER / path.name)
     with login_within(uri) as address:

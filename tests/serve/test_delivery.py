@@ -86,8 +86,12 @@ def queued(traces: ServedTraces) -> set[str]:
     return {item.item_id for item in items}
 
 
-def test_responses_become_traces_once_and_changed_feedback_changes_an_assessment(project: Path) -> None:
+def test_responses_become_traces_once_and_changed_feedback_changes_an_assessment(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool, traces = store(), opened()
+    requests: list[str] = []  # MLflow looks up the prices of models: never over the network
+    monkeypatch.setattr("requests.Session.send", lambda self, request, **_: requests.append(request.url))
     spool.add_response(response(1, text="里昂", unit="c1", arm="canary", seconds=0.5))
     spool.add_response(
         response(2, prompt=CHAT, answers=(Answer("巴黎\ud800\x00", "length", 4),), path="/v1/chat/completions")
@@ -106,6 +110,7 @@ def test_responses_become_traces_once_and_changed_feedback_changes_an_assessment
     deliver(traces)
     again = stored(traces)
     assert {name: trace.to_dict() for name, trace in again.items()} == {name: t.to_dict() for name, t in first.items()}
+    assert not requests
     task, chat, shadow = (again[response_id(number)] for number in (1, 2, 3))
     tags = {
         "strop.version": "3",

@@ -33,6 +33,9 @@ class ServeMetrics:
         self.waiting = Gauge("strop_waiting_requests", "Requests in the queue", registry=registry)
         self.version = Gauge("strop_champion_version", "The version in service; 0: none", registry=registry)
         self.swaps = Counter("strop_swaps", "Changes of the version in service", registry=registry)
+        self.fallbacks = Counter(
+            "strop_canary_fallbacks", "Answers of the champion in place of a canary that failed", registry=registry
+        )
         self.refusals = Counter("strop_refused_versions", "Versions that could not be loaded", registry=registry)
 
     def show_counts(self, name: str, text: str, counts: Callable[[], Mapping[str, int]]) -> None:

@@ -69,6 +69,8 @@ def response_of(served: ServedRequest, answer: ServedAnswer) -> ServedResponse:
         first_token_seconds=answer.first_seconds,
         is_shortened=answer.is_shortened,
         error=answer.error,
+        is_shadow=bool(served.shadow_of),
+        shadow_of=served.shadow_of,
         arm=route.arm,
         arm_unit=route.arm_unit,
     )

@@ -107,6 +107,8 @@ class ServedRequest:
     when: float
     """Seconds since 1970."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    shadow_of: str = ""
+    """The id of the response that was sent, if nobody sees this one; else ""."""
 
 
 @dataclass(frozen=True)

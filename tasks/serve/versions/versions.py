@@ -23,7 +23,7 @@ from tasks.serve.settings import ServeSettings
 from tasks.serve.versions.beside import Beside
 from tasks.serve.versions.canary_route import CanaryRoute
 from tasks.serve.versions.loaded import EngineFactory, Loaded, VersionRefused, close, identity_of, load_and_probe
-from tasks.serve.versions.names import entry_named, servable_names, version_name
+from tasks.serve.versions.names import challenger_of, entry_named, servable_names, version_name
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,11 @@ class Versions:
                 with self._hold(canary):
                     yield canary.route(arm, arm_unit, fallback=route)
 
+    @property
+    def challenger(self) -> Entry | None:
+        """The version that answers unseen."""
+        return challenger_of(self.entries)
+
     @contextmanager
     def lease_loaded(self, entry: Entry) -> Iterator[Route | None]:
         """Leases a version that is loaded beside the champion, whether or not requests may name it; None: it is not."""
@@ -197,11 +202,12 @@ class Versions:
         return self._version_problem or "the version is loaded now"
 
     def _kept(self) -> Iterator[Entry]:
-        """What must be loaded beside the champion: the canary."""
+        """What must be loaded beside the champion: the canary, and with `serve.shadow` the challenger."""
         serving = self._champion.identity if self._champion else None
-        canary = self._canary.canary
-        if canary is not None and identity_of(canary.entry) != serving:
-            yield canary.entry
+        canary = self._canary.canary.entry if self._canary.canary else None
+        for entry in (canary, self.challenger if self.settings.shadow.share else None):
+            if entry is not None and identity_of(entry) != serving:
+                yield entry
 
     def _leave_removed(self) -> None:
         """Ends versions that requests may no longer name."""

@@ -9,6 +9,7 @@ from tasks.runtime.base_settings import Settings
 from tasks.serve.canary_settings import CanarySettings
 from tasks.serve.deliver.settings import DeliverSettings, ReviewSettings
 from tasks.serve.engine.engine_settings import EngineSettings
+from tasks.serve.shadow.settings import ShadowSettings
 
 Role = Literal["predict", "feedback", "admin"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -77,6 +78,8 @@ class ServeSettings(Settings):
     """What is written of requests, answers and feedback."""
     canary: CanarySettings = CanarySettings()
     """A version that answers a share of the users until their ratings decide."""
+    shadow: ShadowSettings = ShadowSettings()
+    """A version that answers unseen, beside the champion."""
 
     @model_validator(mode="after")
     def _names_keys_once(self) -> "ServeSettings":

@@ -25,7 +25,6 @@ from tasks.runtime.files import canonical_json, read_object, write_json
 from tasks.serve.canary.decision import Decision, decide
 from tasks.serve.canary.ratings import ratings_of
 from tasks.serve.canary.units import settled_units
-from tasks.serve.canary_settings import CanarySettings
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ def begin_by_run(config: PipelineConfig, version: int, why: str) -> Canary:
     if running is not None:
         reason = f"v{version} is newer"
         end_canary(config, running.canary, "stopped", running.decision.numbers(), reason)
-    return begin_canary(config, version, settings_of(config).plan(config.gate.alpha), why)
+    return begin_canary(config, version, config.serve.canary.plan(config.gate.alpha), why)
 
 
 def _act(config: PipelineConfig, state: CanaryState) -> None:
@@ -141,12 +140,6 @@ def _request_approval(config: PipelineConfig, state: CanaryState) -> None:
 def gateway_records() -> Iterator[Mapping[str, Any]]:
     """What all gateways of this machine recorded. Damaged lines are skipped; the gateways report them."""
     return (line.record for line in read_spool(paths.SPOOL))
-
-
-def settings_of(config: PipelineConfig) -> CanarySettings:
-    """The settings `serve.canary`."""
-    settings: CanarySettings = getattr(getattr(config, "serve", None), "canary", CanarySettings())
-    return settings
 
 
 def approval_command(canary: Canary) -> str:

@@ -40,10 +40,9 @@ def start(
     if share is not None and not 0 < share < 1:
         raise typer.BadParameter("--share is between 0 and 1: a tenth is 0.1")
     config = _enter()
-    from flows.canary import settings_of
     from tasks.promote.canary import begin_canary
 
-    plan = settings_of(config).plan(config.gate.alpha)
+    plan = config.serve.canary.plan(config.gate.alpha)
     canary = begin_canary(config, version, plan if share is None else replace(plan, share=share), why or "by hand")
     if as_json:
         print_json({"version": version, "canary": canary.id, "plan": asdict(canary.plan)})

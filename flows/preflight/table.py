@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.preflight import checks, evaluation_checks, gate_check, remote_checks, signing_check, training_checks
+from flows.preflight import (
+    checks,
+    evaluation_checks,
+    gate_check,
+    remote_checks,
+    serve_check,
+    signing_check,
+    training_checks,
+)
 from flows.preflight.problem import Problem, problems_of, unexpected
 from flows.preflight.project import Project
 from tasks.errors import StropError
@@ -38,6 +46,7 @@ CHECKS = (
     Check(checks.templates),
     Check(checks.formats, needs=("templates", "ingest", "finetune")),
     Check(gate_check.gate_policy, needs=("gate",)),
+    Check(serve_check.records, needs=("serve", "retention", "promote")),
     Check(evaluation_checks.judge, needs=("evaluate",)),
     Check(checks.code_execution, needs=("evaluate",)),
     Check(evaluation_checks.further_tests, needs=("templates", "evaluate", "finetune")),

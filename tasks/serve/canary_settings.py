@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from tasks.model_store.canaries import CanaryPlan, Unit
 from tasks.runtime.base_settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.model_store.canaries import CanaryPlan
 
 
 class CanarySettings(Settings):
@@ -16,7 +18,7 @@ class CanarySettings(Settings):
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The part of the units that the canary answers; the champion answers the others. At a half, harm is shown after a third of the
     ratings, but half of the users meet it."""
-    by: Unit = "conversation"
+    by: Literal["conversation", "user"] = "conversation"
     """What one model answers throughout: each `conversation` (by the client's `metadata.conversation`, else by its system turn and
     first user turn), or each `user`."""
     margin: Annotated[float, Field(ge=0, le=1)] = 0.05
@@ -38,6 +40,8 @@ class CanarySettings(Settings):
         Args:
             alpha: the level at which harm is shown.
         """
+        from tasks.model_store.canaries import CanaryPlan
+
         return CanaryPlan(
             champion=0,
             share=self.share,

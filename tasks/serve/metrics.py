@@ -5,7 +5,11 @@ Labels are bounded: routes, statuses, versions of the ledger and names of errors
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -31,6 +35,25 @@ class ServeMetrics:
         self.swaps = Counter("strop_swaps", "Changes of the version in service", registry=registry)
         self.refusals = Counter("strop_refused_versions", "Versions that could not be loaded", registry=registry)
 
+    def show_counts(self, name: str, text: str, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Reports counts that are kept elsewhere.
+
+        Args:
+            counts: value of the label `kind` → count.
+        """
+        self.registry.register(_Counts(name, text, counts))
+
     def text(self) -> bytes:
         """In Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _Counts(Collector):
+    def __init__(self, name: str, text: str, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._name, self._text, self._counts = name, text, counts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._text, labels=["kind"])
+        for kind, count in self._counts().items():
+            family.add_metric([kind], count)
+        yield family

@@ -4,7 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.feedback.settings import RecordSettings
 from tasks.runtime.base_settings import Settings
+from tasks.serve.canary_settings import CanarySettings
+from tasks.serve.deliver.settings import DeliverSettings, ReviewSettings
+from tasks.serve.engine.engine_settings import EngineSettings
 
 Role = Literal["predict", "feedback", "admin"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -61,8 +65,18 @@ class ServeSettings(Settings):
     loaded_versions: Annotated[int, Field(ge=1, le=100)] = 1
     """Versions loaded beside the champion, for `<model>@vN` and `<model>@challenger`; the one that was used least recently is
     unloaded first. Each takes the memory of a model."""
+    engine: EngineSettings = EngineSettings()
+    """What computes the answers."""
     limits: LimitSettings = LimitSettings()
     """Limits of requests and connections."""
+    deliver: DeliverSettings = DeliverSettings()
+    """Traces in MLflow of what was served."""
+    review: ReviewSettings = ReviewSettings()
+    """Answers that people should look at, in a review queue of MLflow."""
+    record: RecordSettings = RecordSettings()
+    """What is written of requests, answers and feedback."""
+    canary: CanarySettings = CanarySettings()
+    """A version that answers a share of the users until their ratings decide."""
 
     @model_validator(mode="after")
     def _names_keys_once(self) -> "ServeSettings":

@@ -1,8 +1,8 @@
-"""The server of a project: it serves the champion of the ledger, and the next one when it changes.
+"""The server of a project: `strop serve`. It serves the champion of the ledger, and the next one when it changes.
 
 run(config, start_engine)      # until SIGTERM or Ctrl-C
 
-This process has neither torch nor MLflow: engines are processes of their own.
+This process has neither torch nor MLflow: engines are processes of their own (docs/decisions/0041-gateway.md).
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.serve.access.keys import KeyRing, open_key_ring
 from tasks.serve.app.gateway import Gateway
-from tasks.serve.app.interfaces import Route
+from tasks.serve.app.interfaces import RecordsNothing, Route
+from tasks.serve.deliver.client import DelivererClient
 from tasks.serve.metrics import ServeMetrics
+from tasks.serve.record.problems import record_problems
+from tasks.serve.recording import recording
 from tasks.serve.server import GatewayServer, allow_files, listen
 from tasks.serve.settings import ServeSettings
 from tasks.serve.versions.ledger_watch import LedgerWatch
@@ -44,6 +48,8 @@ def run(config: PipelineConfig, factory: EngineFactory, settings: ServeSettings 
     git.require_repository()
     keys = open_key_ring(settings.keys, paths.SERVE_KEY)
     allow_files(settings.limits.connections)
+    for what, fix in record_problems(config):
+        logger.warning(f"serve: {what}. {fix}")
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -61,8 +67,19 @@ async def _serve(
 
     versions = Versions(config.register_.model_name, factory, settings, count_swap, metrics.refusals.inc)
     watch = LedgerWatch(versions, config.register_.ledger_remote)
-    server = GatewayServer(Gateway(settings, versions, keys, metrics=metrics))
-    tasks = [asyncio.ensure_future(work) for work in (watch.run(), versions.follow(), server.serve([listener]))]
+    async with DelivererClient(settings), recording(config, settings.record, metrics) as spooled:
+        gateway = Gateway(settings, versions, keys, spooled or RecordsNothing(), spooled, metrics)
+        server = GatewayServer(gateway)
+        try:
+            await _until_one_ends(watch.run(), versions.follow(), server.serve([listener]))
+        finally:
+            await versions.close()
+    logger.info("serve: ended")
+
+
+async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Runs them together, and cancels the others when one ends."""
+    tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -71,5 +88,3 @@ async def _serve(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await versions.close()
-    logger.info("serve: ended")

@@ -146,7 +146,7 @@ def test_a_run_with_errors_reports_all_of_them_and_changes_nothing(
     before = users_view()
     code, out, err = strop("run")
     assert (code, out) == (1, "")
-    assert "The project cannot run: 31 checks, 10 errors, 0 warnings, 5 not checked." in err
+    assert "The project cannot run: 32 checks, 10 errors, 0 warnings, 5 not checked." in err
     for text in ("`alpha`", "客服", "问答.yaml", "tickts", "adam_beta2", "c_attn", "127.0.0.1:9", "dvc.lock"):
         assert text in err
     assert err.rstrip().endswith("Fix them, then check again: strop check")
@@ -161,7 +161,7 @@ def test_the_command_prints_a_table_or_json(
 ) -> None:
     write_project(project, tiny_gpt2)
     code, out, _ = strop("check")
-    assert (code, out.strip()) == (0, "The project is ready to run: 31 checks, 0 errors, 0 warnings.")
+    assert (code, out.strip()) == (0, "The project is ready to run: 32 checks, 0 errors, 0 warnings.")
     write_params(project, params(tiny_gpt2, [{**QA, "path": "inbox/none.jsonl"}]))
     code, out, _ = strop("check", "--json")
     content = json.loads(out)

@@ -31,6 +31,7 @@ from tasks.promote.candidates import NotPromotable
 from tasks.promote.settings import PromoteSettings
 from tasks.register.stage import Registration
 from tasks.runtime.files import write_json
+from tasks.serve.settings import ServeSettings
 from tasks.tracking.tags import LEDGER_TAG, PROMOTED_TAG
 
 PLAN = CanaryPlan(champion=0, share=0.5, days=3.0, settle_hours=0.0, after_ratings=60)
@@ -42,6 +43,7 @@ TINY: Any = SimpleNamespace(
     signing=SimpleNamespace(require=(), key=None),
     promote=PromoteSettings(),
     gate=SimpleNamespace(alpha=0.04),
+    serve=ServeSettings(),
 )
 
 

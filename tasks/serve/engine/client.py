@@ -12,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
@@ -30,10 +28,11 @@ from tasks.serve.engine.messages import (
     request_as_json,
 )
 from tasks.serve.engine.request import EngineBusy, EngineFacts, EngineLost, Event, Finished, Request
+from tasks.serve.own_code import own_command, own_environment
 
 logger = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-m", "tasks.serve.engine.worker")
+COMMAND = own_command("tasks.serve.engine.worker")
 QUEUE = 256
 """Requests under way in one worker; for more: EngineBusy."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -160,7 +159,7 @@ class WorkerEngine:
     async def _run_worker(self) -> str:
         """Starts a worker, and passes its events on until it ends. Returns why it ended."""
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {**own_environment(), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,

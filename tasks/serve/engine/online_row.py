@@ -12,7 +12,7 @@ from tasks.scoring.read_answer import AnswerReader
 from tasks.serve.engine.choose import Chooser, log_probabilities, token_logprob
 from tasks.serve.engine.request import Delta, EngineFailed, Event, Finished, FinishReason, TokenLogprob
 from tasks.serve.engine.text_stream import TextStream
-from tasks.serve.engine.tool_calls import calls_of
+from tasks.serve.engine.tool_calls import calls_of, read_within_levels
 
 Sink = Callable[[Event | Exception], None]
 """Takes the events of a request, or the error with which it ends."""
@@ -82,7 +82,8 @@ class OnlineRow(Row):
         sent = 0 if self.reader.may_call else len(self.stream.sent)
         self.stream.finish(self.answer)
         text = self.stream.sent
-        read = self.reader.read(text) if self.is_task or self.reader.may_call else None
+        is_read = self.is_task or self.reader.may_call
+        read, value = read_within_levels(self.reader, text) if is_read else (None, None)
         calls = calls_of(read) if read is not None and self.reader.may_call else ()
         if self.stream.is_stopped:
             reason = "stop"
@@ -90,10 +91,10 @@ class OnlineRow(Row):
         piece = "" if calls else text[sent:]
         if piece or kept:
             self.sink(Delta(self.index, piece, kept))
-        value = (read.as_json, read.is_unparsed) if read is not None and self.is_task else (None, False)
+        reading = (value, read.is_unparsed) if read is not None and self.is_task else (None, False)
         if calls and reason == "stop":
             reason = "tool_calls"
-        self.sink(Finished(self.index, reason, text, len(self.answer), calls, *value))
+        self.sink(Finished(self.index, reason, text, len(self.answer), calls, *reading))
 
     def _taken_logprobs(self) -> tuple[TokenLogprob, ...]:
         taken, self._logprobs = tuple(self._logprobs), []

@@ -19,7 +19,7 @@ from tasks.serve.engine.request import (
     TokenLogprob,
 )
 from tasks.serve.engine.text_stream import TextDecoder, TextStream
-from tasks.serve.engine.tool_calls import calls_of
+from tasks.serve.engine.tool_calls import calls_of, read_within_levels
 
 REASONS: tuple[FinishReason, ...] = ("stop", "length")
 
@@ -96,18 +96,19 @@ class RemoteChoice:
         self.stream.finish(self._answer)
         text, rendered = self.stream.sent, self.rendered
         _require_json(self.sampling, text, reason)
-        read = rendered.reader.read(text) if rendered.is_task or rendered.reader.may_call else None
+        is_read = rendered.is_task or rendered.reader.may_call
+        read, value = read_within_levels(rendered.reader, text) if is_read else (None, None)
         calls = calls_of(read) if read is not None and rendered.reader.may_call else ()
         kept = self._kept_logprobs(len(text) - sent)
         piece = "" if calls else text[sent:]
         if piece or kept:
             yield Delta(self.index, piece, kept)
-        value = (read.as_json, read.is_unparsed) if read is not None and rendered.is_task else (None, False)
+        reading = (value, read.is_unparsed) if read is not None and rendered.is_task else (None, False)
         ended: FinishReason = "stop" if self.stream.is_stopped else cast(FinishReason, reason)
         if calls and ended == "stop":
             ended = "tool_calls"
         self.is_finished = True
-        yield Finished(self.index, ended, text, len(self._received), calls, *value)
+        yield Finished(self.index, ended, text, len(self._received), calls, *reading)
 
     def _taken_logprobs(self) -> tuple[TokenLogprob, ...]:
         taken, self._logprobs = tuple(self._logprobs), []

@@ -47,6 +47,8 @@ from tasks.serve.engine.worker import Worker
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 NEW_TOKENS = 10
+TOO_MUCH_WORK = json.dumps({"type": "string", "pattern": "^(a?){5000}a{5000}$"})
+"""It can be compiled, and not be followed."""
 USER = ({"role": "user", "content": "Name a city. 城市？"},)
 
 
@@ -165,6 +167,7 @@ async def sampled_and_refused(engine: WorkerEngine) -> None:
         (TextPrompt(""), Sampling(), "empty_prompt"),
         (TextPrompt("a \ud800"), Sampling(), "invalid_text"),
         (TextPrompt("a"), Sampling(json_schema='{"type": "nothing"}'), "invalid_schema"),
+        (TextPrompt("a"), Sampling(json_schema=TOO_MUCH_WORK), "invalid_schema"),
     ):
         with pytest.raises(RequestRejected) as refused:
             await events_of(engine, Request("refused", prompt, sampling))
@@ -215,6 +218,9 @@ def test_a_model_that_slots_do_not_support_answers_one_request_after_the_other(
     serial = WorkerSpec(str(tmp_path), spec.base, "fp32", NEW_TOKENS)
     with worker_in_a_thread(serial) as (facts, answer):
         assert not facts.is_exact
+        (refusal,) = answer(Request("refused", TextPrompt("a"), Sampling(8, json_schema=TOO_MUCH_WORK)))[-1:]
+        assert isinstance(refusal, RequestRejected)
+        assert refusal.code == "invalid_schema"
         (end,) = answer(Request("a", TextPrompt("It rained in"), Sampling(8)))[-1:]
         sampling = Sampling(8, 1.0, 0.9, seed=3, stop=("e",), logprobs=0)
         first, again = (answer(Request(name, TextPrompt("It rained in"), sampling)) for name in "bc")

@@ -60,20 +60,33 @@ class Constraint:
         self.matcher = matcher
 
     def mask(self, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [vocabulary] with -infinity for each token that may not come next."""
-        allowed = np.unpackbits(np.frombuffer(self.matcher.compute_bitmask(), np.uint8), bitorder="little")
+        """Scores [vocabulary] with -infinity for each token that may not come next.
+
+        Raises:
+            RequestRejected: the schema takes more work than llguidance allows.
+        """
+        bitmask = self.matcher.compute_bitmask()
+        self._require_valid()
+        allowed = np.unpackbits(np.frombuffer(bitmask, np.uint8), bitorder="little")
         is_allowed = torch.zeros(scores.shape, dtype=torch.bool)
         count = min(len(allowed), len(is_allowed))
         is_allowed[:count] = torch.from_numpy(allowed[:count].astype(bool))
         return scores.masked_fill(~is_allowed, float("-inf"))
 
     def take(self, token: int) -> None:
+        """Raises RequestRejected as `mask`."""
         self.matcher.consume_token(token)
+        self._require_valid()
 
     @property
     def is_complete(self) -> bool:
         """Nothing but an end token may follow."""
         return bool(self.matcher.is_stopped())
+
+    def _require_valid(self) -> None:
+        """A matcher that gave up counts as stopped, and would end the answer in the middle."""
+        if self.matcher.is_error():
+            raise _rejected(f"it cannot be followed ({self.matcher.stop_reason()})")
 
 
 def _rejected(reason: str) -> RequestRejected:

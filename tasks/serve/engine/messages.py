@@ -91,6 +91,8 @@ def event_as_json(id: str, event: Event | Exception) -> list[Any]:
         return [id, "failed", [str(event)]]
     if isinstance(event, Delta) and not event.logprobs:
         return [id, "delta", {"choice": event.choice, "text": event.text}]
+    if isinstance(event, Finished):
+        return [id, "finished", _values_of(event)]
     return [id, _NAME_OF[type(event)], asdict(event)]
 
 

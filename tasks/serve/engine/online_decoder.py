@@ -21,7 +21,7 @@ from tasks.inference.decoder import SlotDecoder, penalise, shared_tokens
 from tasks.inference.embedded import bytes_of_token, cache_room
 from tasks.inference.slots import LEAST_TOKENS
 from tasks.serve.engine.online_row import OnlineRow
-from tasks.serve.engine.request import EngineFailed
+from tasks.serve.engine.request import EngineFailed, RequestRejected
 
 PROMPT_TOKENS_OF_TICK = 512
 """Tokens of prompts that are computed between two steps of the running rows. A longer prompt is computed in parts."""
@@ -156,8 +156,8 @@ class OnlineDecoder(SlotDecoder):
             try:
                 token = tokens[slot] if row.chooser.takes_best else row.chooser.choose(logits[slot])
                 is_done = row.take(token, log_probs[slot])
-            except EngineFailed as error:
-                row.fail(str(error))
+            except (EngineFailed, RequestRejected) as error:
+                row.sink(error)
                 is_done = True
             if is_done:
                 self._remove(slot)

@@ -13,7 +13,7 @@ import torch
 
 from tasks.inference.batches import GREEDY
 from tasks.serve.engine.online_row import OnlineRow
-from tasks.serve.engine.request import EngineFailed
+from tasks.serve.engine.request import EngineFailed, RequestRejected
 
 NOT_FINITE = "the model computed NaN or infinity"
 
@@ -59,7 +59,7 @@ class SerialDecoder:
         ids = torch.tensor([row.tokens], device=self.model.device)
 
         def is_done(ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-            is_complete = choice.is_failed or row.take(int(ids[0, -1]), choice.log_probs)
+            is_complete = choice.is_failed or choice.take(int(ids[0, -1]))
             self.between_tokens()
             return torch.full((1,), is_complete or self.running is not row, device=ids.device)
 
@@ -92,9 +92,17 @@ class _Choice:
             if not bool(torch.isfinite(best.values)):
                 raise EngineFailed(NOT_FINITE)
             token = int(best.indices) if self.row.chooser.takes_best else self.row.chooser.choose(scores[0])
-        except EngineFailed as error:
-            self.row.fail(str(error))
+        except (EngineFailed, RequestRejected) as error:
+            self.row.sink(error)
             self.is_failed, token = True, 0
         chosen = torch.full_like(scores, float("-inf"))
         chosen[0, token] = 0.0
         return chosen
+
+    def take(self, token: int) -> bool:
+        """Adds the token to the row. Returns whether the answer is complete, or has failed."""
+        try:
+            return self.row.take(token, self.log_probs)
+        except (EngineFailed, RequestRejected) as error:
+            self.row.sink(error)
+            return True

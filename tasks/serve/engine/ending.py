@@ -38,7 +38,7 @@ def ending(
         EngineFailed: the JSON of the answer is nested too deeply.
     """
     text = stream.sent
-    read, value = _read_within_levels(reader, text) if is_task or reader.may_call else (None, None)
+    read, value = read_within_levels(reader, text) if is_task or reader.may_call else (None, None)
     calls = calls_of(read) if read is not None and reader.may_call else ()
     kept = _of_text(logprobs, len(text) - sent) if stream.is_stopped else tuple(logprobs)
     piece = "" if calls else text[sent:]
@@ -70,7 +70,7 @@ def calls_of(read: ReadAnswer) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _read_within_levels(reader: AnswerReader, text: str) -> tuple[ReadAnswer, Any]:
+def read_within_levels(reader: AnswerReader, text: str) -> tuple[ReadAnswer, Any]:
     """An answer as evaluation reads it, and its value for use."""
     try:
         read = reader.read(text)

@@ -58,7 +58,7 @@ class ServeSettings(Settings):
     """The port; 0: a free one."""
     host_names: tuple[str, ...] = ()
     """Further host names under which clients reach the server, such as `models.example.com`. Requests with others are refused."""
-    keys: tuple[KeySettings, ...] = ()
+    api_keys: tuple[KeySettings, ...] = ()
     """API keys beside that of the project, which is in `.strop/serve/key` and has all roles."""
     allow_unpromoted: bool = False
     """Whether `<model>@vN` may name a version that did not pass the gate and never served, or was rejected."""
@@ -80,7 +80,7 @@ class ServeSettings(Settings):
 
     @model_validator(mode="after")
     def _names_keys_once(self) -> "ServeSettings":
-        names = [key.name for key in self.keys]
+        names = [key.name for key in self.api_keys]
         if repeated := sorted({name for name in names if names.count(name) > 1 or name == PROJECT_KEY}):
             raise ValueError(f"several keys have the name {repeated[0]}")
         return self

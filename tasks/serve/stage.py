@@ -46,7 +46,7 @@ def run(config: PipelineConfig, factory: EngineFactory, settings: ServeSettings 
     """
     settings = settings or config.serve
     git.require_repository()
-    keys = open_key_ring(settings.keys, paths.SERVE_KEY)
+    keys = open_key_ring(settings.api_keys, paths.SERVE_KEY)
     allow_files(settings.limits.connections)
     for what, fix in record_problems(config):
         logger.warning(f"serve: {what}. {fix}")

@@ -1,203 +1,63 @@
-"""The loop of serving and learning: its population, its counts, and the whole story with a real gateway, ledger and toy engines."""
+"""The loop of serving and learning: the story with a real gateway and ledger and toy engines, and the demo itself."""
 
 from __future__ import annotations
 
-import asyncio
+import importlib.util
 import io
+import subprocess
 import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from support.gateway import SECRETS, Recording, ToyFeedback, key_ring
-from support.project import params, write_params
+from support.gateway import SECRETS, make_gateway, served
+from support.project import REPOSITORY, params, write_params
 from support.toyengine import ToyEngine
-from support.toyledger import ToyFactory, World, make_ledger, world
+from support.toyflow import command
+from support.toyledger import make_ledger
+from support.toyloop import toy_serving
 from support.versions import record
 
 from flows.demo import loop as demo_loop
 from flows.demo.client import open_client
 from flows.demo.loop import run_loop
-from flows.demo.population import Question, feedback_on, questions
-from flows.demo.served_counts import by_minute, by_version
-from flows.demo.traffic import Exchange, Traffic, read_exchanges
+from flows.demo.population import Question
+from flows.demo.served_counts import by_version
+from flows.demo.server import serving
+from flows.demo.traffic import read_exchanges
 from flows.outcome import Outcome
 from tasks.errors import StropError
-from tasks.feedback.check import check_feedback
-from tasks.model_store.ledger_entries import Entry
-from tasks.serve.app.gateway import Gateway
-from tasks.serve.engine.request import Request, TaskPrompt
-from tasks.serve.server import GatewayServer, listen
-
-LEARNED, NEW = ("business", "财经"), ("sport", "体育")
-SECTIONS = (*LEARNED, *NEW)
-ARTICLES = [{"text": f"{section} {number}", "label": section} for number in range(100) for section in SECTIONS]
+from tasks.serve.engine.request import TaskPrompt
 
 
-def first(count: int) -> list[Question]:
-    return list(islice(questions(ARTICLES, LEARNED, ARTICLES[:20]), count))
+@pytest.mark.parametrize("has_openai", [True, False])
+def test_both_clients_send_the_same_requests(has_openai: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: has_openai or None)
+    engine = ToyEngine("体育")
+    question = Question(1, "reader-01", "门将 saves a penalty", "体育")
+    with (
+        served(make_gateway(engine)) as server,
+        open_client(f"{server.url}/v1", SECRETS["admin"]) as (name, post),
+    ):
+        assert ("openai client" in name) == has_openai
+        answer = post("/predict", question.body)
+        assert (answer["value"], answer["version"]) == (f"体育 {question.text}", 1)
+        with pytest.raises(Exception, match=r"400.*Unknown parameter: `colour`\. Known: family, fields, json_schema"):
+            post("/predict", {**question.body, "colour": "red"})
+    (request,) = engine.requests
+    assert isinstance(request.prompt, TaskPrompt)
+    assert (request.prompt.fields, request.prompt.shortens) == ({"text": question.text}, True)
+    (unit,) = server.gateway.router.units  # type: ignore[attr-defined]
+    assert (unit.user, unit.conversation) == (question.user, "question 1")
 
 
-def test_the_population_asks_the_same_questions_each_time_and_none_twice() -> None:
-    asked = first(200)
-    assert asked == first(200)
-    assert len({question.text for question in asked}) == 200
-    assert not {question.text for question in asked} & {article["text"] for article in ARTICLES[:20]}
-    assert all(question.section == question.text.split()[0] for question in asked)
-    new = sum(question.section in NEW for question in asked) / 200
-    assert 0.6 < new < 0.8
-
-
-def test_some_users_ask_more_than_others_but_none_asks_most_questions() -> None:
-    users = Counter(question.user for question in first(200))
-    assert len(users) > 15
-    assert 15 < users.most_common(1)[0][1] < 50
-
-
-def test_a_wrong_answer_is_corrected_and_a_right_one_rated() -> None:
-    said = [(question, feedback_on(question, "sport", SECTIONS)) for question in first(200)]
-    wrong = [document for question, document in said if question.section != "sport" and document]
-    right = [document for question, document in said if question.section == "sport" and document]
-    assert {str(document["value"]) for document in right} == {"True"}
-    corrections = [(q, d["value"]) for q, d in said if d and "type" in d]
-    assert 0.75 < len(corrections) / len(wrong) < 0.95
-    mistakes = [value for question, value in corrections if value != question.section]
-    assert len(mistakes) <= 0.1 * len(corrections)
-    for _, document in said:
-        if document:
-            check_feedback({"response_id": f"resp_{1:032x}", **document})
-
-
-def test_who_says_something_does_not_depend_on_the_answer() -> None:
-    """Otherwise the rows made of feedback would mostly be errors of the champion, and the gate would see a gain where none is."""
-    for question in first(100):
-        says = {feedback_on(question, answer, SECTIONS) is None for answer in SECTIONS}
-        assert len(says) == 1
-
-
-def exchange(number: int, began: float, section: str, answer: str, version: int, **more: Any) -> Exchange:
-    return Exchange(number, 1000 + began, 0.5, "u", section, answer, version, **more)
-
-
-STORY = [
-    exchange(1, 0, "体育", "财经", 1, feedback="correction"),
-    exchange(2, 10, "business", "business", 1, feedback="rating"),
-    exchange(3, 70, "sport", "sport", 1),
-    exchange(4, 71, "体育", "体育", 2),
-    exchange(5, 72, "sport", "", 0, error="refused"),
-]
-
-
-def test_answers_are_counted_by_version_and_kind_of_section() -> None:
-    lost, before, after = by_version(STORY, LEARNED)
-    assert (lost.version, lost.requests) == (0, 1)
-    assert (before.first, before.last, before.corrections, before.ratings) == (0, 70.5, 1, 1)
-    assert (before.new.right, before.new.answers, before.learned.share) == (1, 2, 1.0)
-    assert (after.new.share, after.learned.share) == (1.0, None)
-
-
-def test_answers_are_counted_minute_by_minute() -> None:
-    counts = [(each.minute, each.version, each.new.right, each.new.answers) for each in by_minute(STORY, LEARNED)]
-    assert counts == [(0, 1, 0, 1), (1, 0, 0, 1), (1, 1, 1, 1), (1, 2, 1, 1)]
-
-
-def test_a_request_without_an_answer_is_counted_with_its_error(tmp_path: Path) -> None:
-    def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-        if path == "/feedback":
-            raise StropError("the records are away")
-        if body["fields"]["text"].endswith("7"):
-            raise ConnectionError("reset by 对方")
-        return {"id": "resp_1", "value": "sport", "answer": "sport", "version": 3}
-
-    file = tmp_path / "requests.jsonl"
-    traffic = Traffic(post, questions(ARTICLES, LEARNED, []), SECTIONS, file)
-    exchanges = traffic.ask(50)
-    assert [each.number for each in exchanges] == list(range(1, 51))
-    assert read_exchanges(file) == exchanges
-    assert {each.error for each in exchanges if each.version == 0} == {"reset by 对方"}
-    assert {each.feedback for each in exchanges if each.version == 3} == {"", "lost"}
-
-
-def test_the_population_ends_when_the_articles_do(tmp_path: Path) -> None:
-    def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return {"id": "resp_1", "value": "sport", "answer": "sport", "version": 1}
-
-    traffic = Traffic(post, questions(ARTICLES[:40], LEARNED, []), SECTIONS, tmp_path / "requests.jsonl")
-    asked = traffic.ask(100)
-    assert 20 < len(asked) < 40
-
-
-class Engine(ToyEngine):
-    """Version 1 has learned three of five sections, later ones all."""
-
-    labels: dict[str, str]
-
-    def _text(self, request: Request) -> str:
-        if not isinstance(request.prompt, TaskPrompt):
-            return "a probe"
-        section = self.labels[request.prompt.fields["text"]]
-        is_known = self.name != "v1" or section in demo_loop.FIRST_SECTIONS
-        return section if is_known else "business"
-
-
-class Factory(ToyFactory):
-    async def load(self, entry: Entry) -> ToyEngine:
-        engine = Engine(f"v{entry.version}")
-        engine.labels = {article["text"]: article["label"] for article in demo_loop.news_articles()}
-        self.engines.append((entry.version, engine))
-        return engine
-
-
-class AnyFeedback(ToyFeedback):
-    async def submit(self, document: Any, caller: Any, idempotency_key: str) -> Any:
-        self.submitted.append((dict(document), caller.name, idempotency_key))
-        return {"id": f"fb_{len(self.submitted)}"}
-
-
-class ToyServer:
-    """A gateway that follows the ledger in the working directory, in a thread."""
-
-    def __init__(self) -> None:
-        self.listener = listen("127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
-        self.feedback = AnyFeedback()
-        self.ended = False
-        self.world: World | None = None
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-
-    async def _serve(self) -> None:
-        async with world() as self.world:
-            self.world.factory.load = Factory().load  # type: ignore[method-assign]
-            gateway = Gateway(self.world.settings, self.world.versions, key_ring(), Recording(), self.feedback)
-            server = GatewayServer(gateway)
-            work = asyncio.ensure_future(server.serve([self.listener]))
-            while not self.ended:
-                await asyncio.sleep(0.01)
-            server.should_exit = True
-            await work
-
-    def wait_for(self, version: int) -> None:
-        while not (self.world and self.world.versions.readiness.version == version):
-            self.thread.join(0.005)
-
-    def client(self) -> Any:
-        return open_client(self.url, SECRETS["admin"])
-
-
-@contextmanager
-def toy_serving(log: Path) -> Iterator[ToyServer]:
-    server = ToyServer()
-    server.thread.start()
-    try:
-        yield server
-    finally:
-        server.ended = True
-        server.thread.join(10)
+def test_a_server_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = r"strop serve ended with exit code 1: .*no params\.yaml"
+    with pytest.raises(StropError, match=message) as raised, serving(tmp_path / "serve.log"):
+        pass
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.timeout(60)
@@ -234,3 +94,23 @@ def test_the_story_every_request_is_answered_by_the_version_that_served_then(
     text = shown.export_text()
     assert f"{len(exchanges)} of {len(exchanges)} requests answered" in text
     assert demo_loop.PICTURE.read_text().startswith("<?xml")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_demo_learns_from_what_the_population_says(tmp_path: Path) -> None:
+    """`strop demo --loop`, as the README has it; then nothing is trained again."""
+    folder = tmp_path / "demo"
+    arguments = ["demo", "--loop", "--folder", str(folder)]
+    first = subprocess.run(command(*arguments), cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr[-3000:]
+    assert "Version 2 passed the gate and is now champion" in first.stdout
+    exchanges = read_exchanges(folder / demo_loop.EXCHANGES)
+    assert [each for each in exchanges if each.error or each.feedback == "lost"] == []
+    before, after = by_version(exchanges, demo_loop.FIRST_SECTIONS)
+    assert (before.version, after.version) == (1, 2)
+    assert before.new.right == 0
+    assert after.new.share is not None
+    assert after.new.share > 0.5
+    again = subprocess.run(command(*arguments), cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
+    assert f"{len(exchanges)} of {len(exchanges)} requests answered" in again.stdout

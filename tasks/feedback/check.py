@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,12 +113,7 @@ def _value(document: Mapping[str, Any], kind: Kind) -> bool | float | str:
         if not isinstance(value, bool):
             raise _invalid("invalid_value", "`value` is true or false", "value")
         return value
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-        or not 0 <= value <= 1
-    ):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise _invalid("invalid_value", "`value` is a number from 0 to 1; divide other scales by their range", "value")
     return float(value)
 

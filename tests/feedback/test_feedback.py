@@ -108,6 +108,7 @@ def test_feedback_is_late_until_the_records_of_its_response_are_gone() -> None:
         ({"value": 1.01}, "invalid_value"),
         ({"value": -0.1}, "invalid_value"),
         ({"value": float("nan")}, "invalid_value"),
+        ({"value": 10**400}, "invalid_value"),
         ({"value": 1, "type": "boolean"}, "invalid_value"),
         ({"value": True, "type": "float"}, "invalid_value"),
         ({"value": None}, "invalid_value"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import pytest
 from support.toyserving import SPOOL, records, response, response_id
 
 from tasks.feedback.check import FeedbackRefused
+from tasks.feedback.records import Answer
 from tasks.feedback.settings import RecordSettings
 from tasks.pii.settings import PiiSettings
 from tasks.serve.record import client as recorder
 from tasks.serve.record.client import RecorderClient, RecorderLost
+from tasks.serve.record.process import Recorder
 from tasks.serve.record.start import Start
 
 
@@ -70,6 +73,25 @@ def test_records_survive_a_kill_of_the_recorder_and_it_starts_again() -> None:
     assert response_id(200) in ids()
     assert response_id(201) in ids()  # what was sent before the end is written
     assert b"li.lei" not in b"".join(path.read_bytes() for path in SPOOL.glob("*/*.records"))
+
+
+def test_a_record_that_fails_does_not_end_the_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    value: list[object] = ["里昂 li.lei@example.org"]
+    for _ in range(900):
+        value = [value]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = Recorder(started().start, theirs)
+        for number, each in enumerate((value, "Lyon"), start=1):
+            answer = Answer("Lyon", value=each)
+            process._take({"response": response(number, answers=(answer,)).as_json()})
+        assert (process.written, process.lost) == (1, 1)
+        monkeypatch.setattr(process.store, "add_feedback", lambda *arguments: 1 / 0)
+        process._take({"feedback": {}, "key": "app", "is_admin": False, "idempotency_key": "", "ticket": 7})
+        (reply,) = process._replies
+        assert (reply["ticket"], reply["refused"]["status"]) == (7, 500)
+        process.store.writer.close()
+    assert ids() == [response_id(2)]
 
 
 def test_a_gateway_never_waits_for_a_recorder_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:

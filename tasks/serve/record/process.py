@@ -40,6 +40,12 @@ _UNAVAILABLE = {
     "message": "the feedback could not be stored; send it again",
     "param": None,
 }
+_FAILED = {
+    "status": 500,
+    "code": "internal_error",
+    "message": "the server failed at this feedback; its log has the reason",
+    "param": None,
+}
 PROBLEM_EVERY = 60.0
 """Seconds between two warnings that records cannot be written."""
 
@@ -84,14 +90,21 @@ class Recorder:
 
     def _take(self, message: Mapping[str, Any]) -> None:
         if "response" in message:
-            response = ServedResponse.from_json(message["response"])
-            is_written = self._guarded(lambda: self.store.add_response(response))
+            is_written = self._add_response(message["response"])
             self.written, self.lost = self.written + is_written, self.lost + (not is_written)
             return
         reply: dict[str, Any] = {"ticket": message["ticket"]}
         if "feedback" in message:
             reply |= self._feedback(message)
         self._replies.append(reply)
+
+    def _add_response(self, values: Mapping[str, Any]) -> bool:
+        try:
+            response = ServedResponse.from_json(values)
+            return self._guarded(lambda: self.store.add_response(response))
+        except Exception:  # such as JSON that is nested too deeply
+            logger.exception("serve: a response could not be written")
+            return False
 
     def _feedback(self, message: Mapping[str, Any]) -> dict[str, Any]:
         giver = Giver(message["key"], message["is_admin"])
@@ -103,6 +116,9 @@ class Recorder:
         except OSError as error:
             self._report(error)
             return {"refused": _UNAVAILABLE}
+        except Exception:  # what one client sends must not end the records of all
+            logger.exception("serve: feedback could not be stored")
+            return {"refused": _FAILED}
 
     def _tick(self) -> None:
         """Flushes if it is time, then confirms: feedback is durable when it is confirmed."""

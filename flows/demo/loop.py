@@ -84,11 +84,11 @@ def run_loop(
 def _ask_and_learn(server: Server, show: Show, run: Callable[[Show], Outcome], counts: tuple[int, int]) -> Outcome:
     articles = news_articles()
     sections = sorted({article["label"] for article in articles})
-    asked = questions(articles, FIRST_SECTIONS, _first_articles())
+    unseen = questions(articles, FIRST_SECTIONS, _first_articles())
     with server.client() as (name, post):
         logger.info(f"demo: the population asks by {name}")
         # absolute: a run changes to a folder of its own, while the population goes on
-        traffic = Traffic(post, asked, sections, EXCHANGES.absolute())
+        traffic = Traffic(post, unseen, sections, EXCHANGES.absolute())
         traffic.ask(counts[0])
         show(Rule("[bold]Round 2 learns from what they said, while they go on asking[/]", style="magenta"))
         with traffic.in_background():

@@ -21,7 +21,7 @@ RESPONSE_SHARE = 0.75
 """Of the answers: those of which the user says anything."""
 CORRECTION_SHARE = 0.85
 """Of a wrong answer's feedback: corrections; the others rate it."""
-MISTAKE_SHARE = 0.02
+WRONG_SHARE = 0.02
 """Of the corrections: those with a wrong section."""
 
 
@@ -79,5 +79,5 @@ def feedback_on(question: Question, answer: str, sections: Sequence[str]) -> dic
     if answer == question.section or corrects >= CORRECTION_SHARE:
         return {"value": answer == question.section, "user": question.user}
     others = [section for section in sections if section != question.section]
-    section = draw.choice(others) if errs < MISTAKE_SHARE else question.section
+    section = draw.choice(others) if errs < WRONG_SHARE else question.section
     return {"type": "demonstration", "value": section, "user": question.user}

@@ -107,8 +107,8 @@ class Server:
                 file.flush()
                 if line.startswith("serve: "):
                     logger.info(line.strip())
-                if not self._listens.is_set() and (found := _ADDRESS.search(line)):
-                    self.address = found[1]
+                if not self._listens.is_set() and (response := _ADDRESS.search(line)):
+                    self.address = response[1]
                     self._listens.set()
 
 

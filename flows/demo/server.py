@@ -107,8 +107,8 @@ class Server:
                 file.flush()
                 if line.startswith("serve: "):
                     logger.info(line.strip())
-                if not self._listens.is_set() and (response := _ADDRESS.search(line)):
-                    self.address = response[1]
+                if not self._listens.is_set() and (address := _ADDRESS.search(line)):
+                    self.address = address[1]
                     self._listens.set()
 
 

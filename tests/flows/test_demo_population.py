@@ -23,12 +23,12 @@ def first(count: int) -> list[Question]:
 
 
 def test_the_population_asks_the_same_questions_each_time_and_none_twice() -> None:
-    asked = first(200)
-    assert asked == first(200)
-    assert len({question.text for question in asked}) == 200
-    assert not {question.text for question in asked} & {article["text"] for article in ARTICLES[:20]}
-    assert all(question.section == question.text.split()[0] for question in asked)
-    new = sum(question.section in NEW for question in asked) / 200
+    requests = first(200)
+    assert requests == first(200)
+    assert len({question.text for question in requests}) == 200
+    assert not {question.text for question in requests} & {article["text"] for article in ARTICLES[:20]}
+    assert all(question.section == question.text.split()[0] for question in requests)
+    new = sum(question.section in NEW for question in requests) / 200
     assert 0.6 < new < 0.8
 
 
@@ -39,15 +39,15 @@ def test_some_users_ask_more_than_others_but_none_asks_most_questions() -> None:
 
 
 def test_a_wrong_answer_is_corrected_and_a_right_one_rated() -> None:
-    said = [(question, feedback_on(question, "sport", SECTIONS)) for question in first(200)]
-    wrong = [document for question, document in said if question.section != "sport" and document]
-    right = [document for question, document in said if question.section == "sport" and document]
+    output = [(question, feedback_on(question, "sport", SECTIONS)) for question in first(200)]
+    wrong = [document for question, document in output if question.section != "sport" and document]
+    right = [document for question, document in output if question.section == "sport" and document]
     assert {str(document["value"]) for document in right} == {"True"}
-    corrections = [(q, d["value"]) for q, d in said if d and "type" in d]
+    corrections = [(q, d["value"]) for q, d in output if d and "type" in d]
     assert 0.75 < len(corrections) / len(wrong) < 0.95
     mistakes = [value for question, value in corrections if value != question.section]
     assert len(mistakes) <= 0.1 * len(corrections)
-    for _, document in said:
+    for _, document in output:
         if document:
             check_feedback({"response_id": f"resp_{1:032x}", **document})
 
@@ -107,5 +107,5 @@ def test_the_population_ends_when_the_articles_do(tmp_path: Path) -> None:
         return {"id": "resp_1", "value": "sport", "answer": "sport", "version": 1}
 
     traffic = Traffic(post, questions(ARTICLES[:40], LEARNED, []), SECTIONS, tmp_path / "requests.jsonl")
-    asked = traffic.ask(100)
-    assert 20 < len(asked) < 40
+    requests = traffic.ask(100)
+    assert 20 < len(requests) < 40

@@ -56,4 +56,4 @@ docs: .venv/ready ## docs/settings.md, from the docstrings under the fields, and
 	@$(BIN)/python -m flows.dvc_dependencies
 
 clean: ## what can be made again: .venv, the demo, caches (never your data)
-	rm -rf .venv .demo .demo-rounds .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .demo .demo-rounds .demo-loop .mypy_cache .ruff_cache .pytest_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -128,6 +129,12 @@ def _bytes_of(process: psutil.Process) -> int:
         except psutil.Error:  # it has ended in the meantime
             continue
     return total
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

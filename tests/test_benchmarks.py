@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.gateway import SECRETS, make_gateway, served
 from support.project import REPOSITORY
 
 FOLDER = REPOSITORY / "benchmarks"
@@ -22,6 +23,7 @@ LACKS = {
     "packing.py": [],
     "prepare.py": [],
     "shared_text.py": [],
+    "serve.py": [],
     "render_memory.py": ["--base", "package:not_installed/model.gguf"],
 }
 """Script → arguments with which it needs something that is not there."""
@@ -99,6 +101,41 @@ def test_a_folder_that_is_named_but_not_there_is_reported_too(option: str, tmp_p
     assert done.returncode == 2
     assert str(tmp_path / "nowhere") in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_client_of_the_server_benchmark_reads_answers_and_streams_and_cancels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from serve_client import Client, ask_all
+
+    gateway = make_gateway()
+    with served(gateway) as running:
+        client = Client(running.port, "toy", SECRETS["admin"])
+        whole = client.ask("一 two three", 8)
+        stream = client.stream("一 two three", 8)
+        assert client.stream("一 two three", 8, pieces=1).tokens == 1
+        replies, _ = ask_all([client, Client(running.port, "toy", SECRETS["admin"])], ["一 二", "three", "four"], 8)
+        with pytest.raises(ConnectionError, match="401"):
+            Client(running.port, "toy", "wrong").ask("one", 8)
+    assert whole.text == stream.text == "一 two three"
+    assert 0 < stream.first <= stream.seconds
+    assert (whole.tokens, whole.prompt_tokens) == (4, 3)
+    assert [reply.text for reply in replies] == ["一 二", "three", "four"]
+
+
+def test_equal_tokens_of_two_answers_are_those_before_the_first_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from serve_peer import equal_tokens
+
+    class Words:
+        def encode(self, text: str, add_special_tokens: bool) -> list[str]:
+            return text.split()
+
+    assert equal_tokens("a b c", " a b c\n", Words()) == (3, 3)
+    assert equal_tokens("a b c d", "a x c", Words()) == (1, 4)
+    assert equal_tokens("a b", "a b c", Words()) == (2, 3)
+    assert equal_tokens("", "", Words()) == (0, 0)
 
 
 def test_libraries_print_no_warnings_in_a_benchmark() -> None:

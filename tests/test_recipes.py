@@ -40,6 +40,7 @@ ARCHITECTURES = {
     "instructgpt": "tiny_llama",
     "llama-7b-lora": "tiny_llama",
     "preferences-dpo": "tiny_llama",
+    "smollm2-loop": "tiny_llama",
     "smollm2-news": "tiny_llama",
     "smollm2-rounds": "tiny_llama",
 }

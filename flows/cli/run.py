@@ -43,13 +43,20 @@ def demo(
         int,
         typer.Option(min=1, max=3, help="3: a first model, a better model, then a bad batch that the gate refuses."),
     ] = 1,
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="A model is served, and the next one learns from what people say of its answers."),
+    ] = False,
     folder: Annotated[Path | None, typer.Option(help="The folder of the demo's project. Default: .demo")] = None,
 ) -> int:
     """Run the whole pipeline on an embedded model and real data, in a folder of its own."""
-    from flows.demo.project import demo as run_demo
+    from flows.demo import project
     from tasks.runtime.console import VisibleConsole
 
-    return run_demo(VisibleConsole(highlight=False).print, rounds, folder)
+    show = VisibleConsole(highlight=False).print
+    if loop and rounds > 1:
+        raise typer.BadParameter("Give either --rounds or --loop.")
+    return project.demo_loop(show, folder) if loop else project.demo(show, rounds, folder)
 
 
 def schedule(

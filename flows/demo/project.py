@@ -2,6 +2,7 @@
 
 strop demo               # one run: .demo/ (`make demo`)
 strop demo --rounds 3    # a better model, then a bad batch that the gate refuses: .demo-rounds/
+strop demo --loop        # a served model, and one that learned from what people said of its answers: .demo-loop/
 
 The folder is a normal project with a copy of this one's code: git and DVC work there as in a user's project, and nothing in the
 user's project changes.
@@ -25,8 +26,10 @@ from tasks.runtime.files import file_digest
 
 FOLDER = Path(".demo")
 ROUNDS_FOLDER = Path(".demo-rounds")
+LOOP_FOLDER = Path(".demo-loop")
 RECIPE = Path("recipes/smollm2-news.yaml")
 ROUNDS_RECIPE = Path("recipes/smollm2-rounds.yaml")
+LOOP_RECIPE = Path("recipes/smollm2-loop.yaml")
 
 COPIED = (
     "flows", "tasks", "recipes", "data/contract", "data/forgetting", "data/judges", "data/templates", "dvc.yaml", "constraints.txt",
@@ -49,6 +52,16 @@ def demo(show: Show, rounds: int = 1, folder: Path | None = None) -> int:
             return demo_rounds.run_rounds(rounds, show)
         fill_inbox()
         return run_and_report(show).exit_code
+
+
+def demo_loop(show: Show, folder: Path | None = None) -> int:
+    """As `demo`: the loop of serving and learning."""
+    from flows.demo.loop import run_loop
+
+    folder = (folder or LOOP_FOLDER).absolute()
+    make_project(paths.find_root(Path(__file__).parent), folder, LOOP_RECIPE)
+    with chdir(folder):
+        return run_loop(show)
 
 
 def make_project(source: Path, folder: Path, recipe: Path = RECIPE) -> None:

@@ -72,6 +72,8 @@ class ServedResponse:
     """The id of the response that was sent instead."""
     arm: str = ""
     """Of a canary: `champion:3f2a91c07b5d` or `canary:3f2a91c07b5d`, with the beginning of its id; "" without one."""
+    arm_unit: str = ""
+    """A salted digest of the conversation or user for which the arm was drawn; "" without a canary."""
     omitted: str = ""
     """Why the texts are omitted: NOT_SAMPLED, or the kind of personal data that `curate.pii` refuses, such as `pii_email`."""
 

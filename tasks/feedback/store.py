@@ -53,12 +53,12 @@ class FeedbackStore:
         self._seen = self._erased.state
 
     def add_response(self, response: ServedResponse) -> None:
-        """Writes a response; its `user` and `unit` as a client names them."""
+        """Writes a response; its user and units as a client names them."""
         if response.id in self._erased.ids():
             return
         user = self._digest("user", response.user) if response.user else self._digest("key", response.key)
-        unit = self._digest("unit", response.unit) if response.unit else ""
-        hashed = replace(response, user=user, unit=unit)
+        unit, arm_unit = (self._digest("unit", unit) if unit else "" for unit in (response.unit, response.arm_unit))
+        hashed = replace(response, user=user, unit=unit, arm_unit=arm_unit)
         self.writer.append(masked_response(hashed, self._pii, self._settings.text_share).as_json())
 
     def add_feedback(self, document: Mapping[str, Any], giver: Giver, idempotency_key: str = "") -> Stored:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -33,6 +33,25 @@ class ServeMetrics:
         self.waiting = Gauge("strop_waiting_requests", "Requests in the queue", registry=registry)
         self.version = Gauge("strop_champion_version", "The version in service; 0: none", registry=registry)
         self.swaps = Counter("strop_swaps", "Changes of the version in service", registry=registry)
+        self.fallbacks = Counter(
+            "strop_canary_fallbacks", "Answers of the champion in place of a canary that failed", registry=registry
+        )
+        self.shadow_answers = Counter(
+            "strop_shadow_answers", "Answers that nobody saw, by version", ["version"], registry=registry
+        )
+        self.shadow_dropped = Counter(
+            "strop_shadow_dropped", "Requests that the challenger did not answer", ["reason"], registry=registry
+        )
+        pair = ["version", "champion"]
+        self.shadow_exact = Summary(
+            "strop_shadow_exact",
+            "Greedy answers equal to the champion's; the mean is sum / count",
+            pair,
+            registry=registry,
+        )
+        self.shadow_f1 = Summary(
+            "strop_shadow_token_f1", "Token F1 of greedy answers and the champion's", pair, registry=registry
+        )
         self.refusals = Counter("strop_refused_versions", "Versions that could not be loaded", registry=registry)
 
     def show_counts(self, name: str, text: str, counts: Callable[[], Mapping[str, int]]) -> None:

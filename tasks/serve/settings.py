@@ -9,6 +9,7 @@ from tasks.runtime.base_settings import Settings
 from tasks.serve.canary_settings import CanarySettings
 from tasks.serve.deliver.settings import DeliverSettings, ReviewSettings
 from tasks.serve.engine.engine_settings import EngineSettings
+from tasks.serve.shadow.settings import ShadowSettings
 
 Role = Literal["predict", "feedback", "admin"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -58,7 +59,7 @@ class ServeSettings(Settings):
     """The port; 0: a free one."""
     host_names: tuple[str, ...] = ()
     """Further host names under which clients reach the server, such as `models.example.com`. Requests with others are refused."""
-    keys: tuple[KeySettings, ...] = ()
+    api_keys: tuple[KeySettings, ...] = ()
     """API keys beside that of the project, which is in `.strop/serve/key` and has all roles."""
     allow_unpromoted: bool = False
     """Whether `<model>@vN` may name a version that did not pass the gate and never served, or was rejected."""
@@ -77,10 +78,12 @@ class ServeSettings(Settings):
     """What is written of requests, answers and feedback."""
     canary: CanarySettings = CanarySettings()
     """A version that answers a share of the users until their ratings decide."""
+    shadow: ShadowSettings = ShadowSettings()
+    """A version that answers unseen, beside the champion."""
 
     @model_validator(mode="after")
     def _names_keys_once(self) -> "ServeSettings":
-        names = [key.name for key in self.keys]
+        names = [key.name for key in self.api_keys]
         if repeated := sorted({name for name in names if names.count(name) > 1 or name == PROJECT_KEY}):
             raise ValueError(f"several keys have the name {repeated[0]}")
         return self

@@ -49,7 +49,7 @@ class Spooled:
 
 def response_of(served: ServedRequest, answer: ServedAnswer) -> ServedResponse:
     """The record of a request and its answers; the recorder process masks it and hashes user and conversation."""
-    request, route, unit = served.request, served.route, served.unit
+    request, route, unit = served.request, answer.route, served.unit
     return ServedResponse(
         id=request.id,
         key=unit.caller,
@@ -69,7 +69,10 @@ def response_of(served: ServedRequest, answer: ServedAnswer) -> ServedResponse:
         first_token_seconds=answer.first_seconds,
         is_shortened=answer.is_shortened,
         error=answer.error,
+        is_shadow=bool(served.shadow_of),
+        shadow_of=served.shadow_of,
         arm=route.arm,
+        arm_unit=route.arm_unit,
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.serve.access.keys import KeyRing, open_key_ring
 from tasks.serve.app.gateway import Gateway
-from tasks.serve.app.interfaces import RecordsNothing, Route
+from tasks.serve.app.interfaces import Recorder, RecordsNothing, Route
 from tasks.serve.deliver.client import DelivererClient
 from tasks.serve.metrics import ServeMetrics
 from tasks.serve.record.problems import record_problems
@@ -46,7 +46,7 @@ def run(config: PipelineConfig, factory: EngineFactory, settings: ServeSettings 
     """
     settings = settings or config.serve
     git.require_repository()
-    keys = open_key_ring(settings.keys, paths.SERVE_KEY)
+    keys = open_key_ring(settings.api_keys, paths.SERVE_KEY)
     allow_files(settings.limits.connections)
     for what, fix in record_problems(config):
         logger.warning(f"serve: {what}. {fix}")
@@ -68,10 +68,17 @@ async def _serve(
     versions = Versions(config.register_.model_name, factory, settings, count_swap, metrics.refusals.inc)
     watch = LedgerWatch(versions, config.register_.ledger_remote)
     async with DelivererClient(settings), recording(config, settings.record, metrics) as spooled:
-        gateway = Gateway(settings, versions, keys, spooled or RecordsNothing(), spooled, metrics)
-        server = GatewayServer(gateway)
+        recorder: Recorder = spooled or RecordsNothing()
+        works = [watch.run(), versions.follow()]
+        if settings.shadow.share:
+            from tasks.serve.shadow.shadow import Shadow  # has numpy
+
+            recorder = shadow = Shadow(settings, versions, recorder, metrics, lambda: gateway.admission.load)
+            works.append(shadow.run())
+        gateway = Gateway(settings, versions, keys, recorder, spooled, metrics)
+        works.append(GatewayServer(gateway).serve([listener]))
         try:
-            await _until_one_ends(watch.run(), versions.follow(), server.serve([listener]))
+            await _until_one_ends(*works)
         finally:
             await versions.close()
     logger.info("serve: ended")

@@ -89,7 +89,7 @@ def records(canary: Canary, of_champion: float, of_canary: float, count: int = 6
         arm, share = (("canary", of_canary), ("champion", of_champion))[number % 2]
         arm_name = f"{arm}:{canary.id[:12]}"
         lines.append(
-            {"kind": "response", "id": f"r{number}", "arm": arm_name, "unit": f"单元{number}", "is_shadow": False}
+            {"kind": "response", "id": f"r{number}", "arm": arm_name, "arm_unit": f"单元{number}", "is_shadow": False}
         )
         value = (number // 2) % 10 < 10 * share
         lines.append(

@@ -8,9 +8,9 @@ import pytest
 from pydantic_core import to_json
 
 from tasks.scoring.read_answer import AnswerReader
+from tasks.serve.engine.ending import MOST_LEVELS, read_within_levels
 from tasks.serve.engine.messages import event_as_json, event_of
 from tasks.serve.engine.request import EngineFailed, Finished
-from tasks.serve.engine.tool_calls import MOST_LEVELS, read_within_levels
 
 
 def nested(levels: int) -> str:

@@ -90,7 +90,7 @@ def test_later_looks_see_the_same_values_first(ratings: list[Rating], one: int, 
 
 
 def response(id_: str, arm: str, unit: str = "u1", **values: Any) -> dict[str, Any]:
-    return {"kind": "response", "id": id_, "arm": arm, "unit": unit, "is_shadow": False, **values}
+    return {"kind": "response", "id": id_, "arm": arm, "arm_unit": unit, "is_shadow": False, **values}
 
 
 def feedback(response_: str, value: Any, type_: str = "boolean", **values: Any) -> dict[str, Any]:

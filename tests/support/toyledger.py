@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from support.gateway import key_ring
 from support.toyengine import ToyEngine
 from support.toyworld import git
 from support.versions import MODEL, record
-from tasks.model_store.ledger_entries import Entry
+from tasks.model_store.canaries import CanaryPlan, Unit
+from tasks.model_store.ledger import append_entry, now, read_ledger
+from tasks.model_store.ledger_entries import Entry, champion_version, judgement_of, open_canary
+from tasks.runtime.files import canonical_json
 from tasks.serve.app.application import make_application
 from tasks.serve.app.gateway import Gateway
-from tasks.serve.app.interfaces import Route
+from tasks.serve.app.interfaces import Recorder, RecordsNothing, Route
 from tasks.serve.engine.request import EngineFailed
 from tasks.serve.settings import ServeSettings
 from tasks.serve.versions.ledger_watch import LedgerWatch
@@ -32,6 +36,25 @@ def make_ledger(versions: int = 1) -> None:
         git("tag", f"{MODEL}@v{version}")
         record("judged", version, f"{version:064x}")
     record("promoted", 1)
+
+
+def begin_canary(version: int, share: float, by: Unit = "conversation", **plan: Any) -> str:
+    """Begins a canary of a version; returns its id."""
+    entries = read_ledger(MODEL)
+    judged = judgement_of(entries, version)
+    champion = champion_version(entries)
+    assert judged is not None
+    assert champion is not None
+    details = CanaryPlan(champion, share, by, **plan).text
+    return append_entry(MODEL, replace(judged, kind="canary", when=now(), details=details), len(entries), remote="")
+
+
+def end_canary(decision: str = "stopped") -> None:
+    entries = read_ledger(MODEL)
+    position = open_canary(entries)
+    assert position is not None
+    details = canonical_json({"decision": decision})
+    append_entry(MODEL, replace(entries[position], kind="canary_ended", details=details), len(entries), remote="")
 
 
 class ToyFactory:
@@ -63,14 +86,14 @@ class ToyFactory:
 
 
 class World:
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, recorder: Recorder | None = None, **settings: Any) -> None:
         self.factory = ToyFactory()
         self.swaps: list[tuple[float, int]] = []
         """When each version began to serve."""
         self.settings = ServeSettings(**settings)
         self.versions = Versions(MODEL, self.factory, self.settings, self._note)
         self.watch = LedgerWatch(self.versions, poll=0.005)
-        self.gateway = Gateway(self.settings, self.versions, key_ring())
+        self.gateway = Gateway(self.settings, self.versions, key_ring(), recorder or RecordsNothing())
         self.app = make_application(self.gateway)
 
     def _note(self, old: Route | None, new: Route) -> None:

@@ -51,6 +51,11 @@ class Admission:
             self._mean_seconds += 0.1 * (asyncio.get_running_loop().time() - began - self._mean_seconds)
 
     @property
+    def load(self) -> float:
+        """The part of the places that is in use."""
+        return self.active / self.concurrency
+
+    @property
     def retry_seconds(self) -> float:
         """The time until a place is probably free."""
         expected = self._mean_seconds * (1 + self.waiting) / self.concurrency

@@ -112,7 +112,8 @@ def _api_error(error: ValidationError, model: type[Body]) -> ApiError:
     if code == "unknown_parameter":
         message = f"Unknown parameter: `{param}`."
         if len(first["loc"]) == 1:
-            message += f" Known: {', '.join(sorted(model.model_fields))}."
+            names = sorted(field.alias or name for name, field in model.model_fields.items())
+            message += f" Known: {', '.join(names)}."
     elif code == "missing_required_parameter":
         message = f"The parameter `{param}` is missing."
     else:

@@ -62,7 +62,7 @@ def read_chat(document: Mapping[str, Any], call: Call) -> tuple[Job, ChatWriter]
         raise ApiError(400, "unsupported_value", message, "response_format")
     prompt = ChatPrompt(rendered_messages(body.messages), rendered_tools(body.shown_tools))
     sampling = sampling_of(body, max_tokens, (body.top_logprobs or 0) if body.logprobs else None, schema)
-    job = Job(call.path, body.model, prompt, sampling, body.unit(call.caller.name), body.n, body.metadata)
+    job = Job(call.path, body.model, prompt, sampling, body.unit(call.caller.name, prompt), body.n, body.metadata)
     options = (body.stream_options or StreamOptions()) if body.stream else None
     return job, ChatWriter(options, has_logprobs=body.logprobs)
 
@@ -99,7 +99,7 @@ class ChatWriter(StreamWriter):
         return {**self.head(exchange, "chat.completion"), "choices": choices, "usage": exchange.usage}
 
     def opening(self, exchange: Exchange) -> Iterator[dict[str, Any]]:
-        for choice in range(exchange.choices):
+        for choice in range(exchange.request.choices):
             yield self._chunk(exchange, choice, {"role": "assistant", "content": ""})
 
     def piece(self, exchange: Exchange, delta: Delta) -> Iterator[dict[str, Any]]:

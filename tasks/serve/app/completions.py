@@ -38,7 +38,7 @@ def read_completions(document: Mapping[str, Any], call: Call) -> tuple[Job, Comp
         raise ApiError(400, "invalid_value", "`stream_options` needs `stream: true`.", "stream_options")
     prompt = TextPrompt(body.prompt if isinstance(body.prompt, str) else body.prompt[0])
     sampling = sampling_of(body, body.max_tokens, body.logprobs, None)
-    job = Job(call.path, body.model, prompt, sampling, body.unit(call.caller.name), body.n, body.metadata)
+    job = Job(call.path, body.model, prompt, sampling, body.unit(call.caller.name, prompt), body.n, body.metadata)
     options = (body.stream_options or StreamOptions()) if body.stream else None
     return job, CompletionsWriter(options, has_logprobs=body.logprobs is not None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from asyncio import CancelledError, timeout
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -56,12 +56,12 @@ class Exchange(AsyncIterator[Event]):
         began: by the monotonic clock.
     """
 
-    id: str
+    request: Request
     route: Route
     events: AsyncGenerator[Event, None]
     created: int
-    choices: int
     began: float
+    on_fallback: Callable[[Route, Exception], None]
     first_seconds: float | None = None
     started: Started = field(default_factory=lambda: Started(0))
     finished: dict[int, Finished] = field(default_factory=dict)
@@ -77,9 +77,9 @@ class Exchange(AsyncIterator[Event]):
             EngineFailed: the events ended before every choice was finished.
         """
         try:
-            event = await anext(self.events)
+            event = await self._next()
         except StopAsyncIteration:
-            if len(self.finished) < self.choices:
+            if len(self.finished) < self.request.choices:
                 raise EngineFailed("the engine ended its answer too early") from None
             raise
         if isinstance(event, Started):
@@ -89,6 +89,26 @@ class Exchange(AsyncIterator[Event]):
         else:
             self.finished[event.choice] = event
         return event
+
+    async def _next(self) -> Event:
+        """The next event; the champion's first one where a canary fails before its own."""
+        try:
+            return await anext(self.events)
+        except (RequestRejected, EngineBusy, EngineLost, EngineFailed) as error:
+            if self.first_seconds is not None or self.route.fallback is None:
+                raise
+            self.on_fallback(self.route, error)
+            self.route = self.route.fallback
+            self.events = _events_of(self.route, self.request)
+        return await anext(self.events)
+
+    async def aclose(self) -> None:
+        """Ends the request in the engine."""
+        await self.events.aclose()
+
+    @property
+    def id(self) -> str:
+        return self.request.id
 
     @property
     def answers(self) -> tuple[Finished, ...]:
@@ -127,9 +147,8 @@ async def answering(gateway: Gateway, job: Job, id: str) -> AsyncIterator[Exchan
             request = _request(gateway, job, id, route)
             when = time.time()
             gateway.recorder.on_request(ServedRequest(request, route, job.path, job.unit, when, job.metadata))
-            events = cast(AsyncGenerator[Event, None], route.engine.answer(request))
-            exchange = Exchange(id, route, events, int(when), job.choices, began)
-            async with aclosing(events):
+            exchange = Exchange(request, route, _events_of(route, request), int(when), began, gateway.note_fallback)
+            async with aclosing(exchange):
                 yield exchange
     except (RequestRejected, EngineBusy, EngineLost, EngineFailed, ApiError, TimeoutError) as reason:
         failure = _as_api_error(reason, limits.request_seconds)
@@ -144,6 +163,10 @@ async def answering(gateway: Gateway, job: Job, id: str) -> AsyncIterator[Exchan
     finally:
         if exchange is not None:
             _conclude(gateway, exchange, time.monotonic() - began, error)
+
+
+def _events_of(route: Route, request: Request) -> AsyncGenerator[Event, None]:
+    return cast(AsyncGenerator[Event, None], route.engine.answer(request))
 
 
 def _request(gateway: Gateway, job: Job, id: str, route: Route) -> Request:
@@ -163,7 +186,9 @@ def _conclude(gateway: Gateway, exchange: Exchange, seconds: float, error: str) 
     metrics.tokens.labels("prompt").inc(usage["prompt_tokens"])
     metrics.tokens.labels("answer").inc(usage["completion_tokens"])
     prompt = started.prompt_tokens, started.template, started.is_shortened
-    answer = ServedAnswer(exchange.id, exchange.answers, *prompt, seconds, exchange.first_seconds, error)
+    answer = ServedAnswer(
+        exchange.id, exchange.route, exchange.answers, *prompt, seconds, exchange.first_seconds, error
+    )
     gateway.recorder.on_answer(answer)
 
 

@@ -24,6 +24,9 @@ class Unit:
     """The field `user`; "" without one."""
     caller: str = ""
     """The name of the key."""
+    system: str = ""
+    first_turn: str = ""
+    """System turn and first user turn, by which a conversation without a name is known."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,11 @@ class Route:
     """The digest of its weights."""
     engine: OnlineEngine
     arm: str = ""
-    """Of a canary: `champion` or `canary`; "" without one."""
+    """Of a canary: `champion:3f2a91c07b5d` or `canary:3f2a91c07b5d`, as drawn for the request's unit; "" without one."""
+    arm_unit: str = ""
+    """The unit for which the arm was drawn, as a digest."""
+    fallback: Route | None = None
+    """Of a canary: the champion, which answers where the canary fails before its first event."""
 
     @property
     def fingerprint(self) -> str:
@@ -55,6 +62,8 @@ class ModelCard:
     """Seconds since 1970."""
     facts: EngineFacts | None
     """None: it is not loaded."""
+    canary: Mapping[str, Any] | None = None
+    """Of the champion: the canary that answers a share of its requests."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,8 @@ class ServedRequest:
     when: float
     """Seconds since 1970."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    shadow_of: str = ""
+    """The id of the response that was sent, if nobody sees this one; else ""."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,8 @@ class ServedAnswer:
     """The end of a request: answered, failed, or cancelled by the client."""
 
     id: str
+    route: Route
+    """The version that answered: the champion in place of a canary that failed."""
     answers: tuple[Finished, ...]
     """By choice; only those that were complete."""
     prompt_tokens: int

@@ -26,5 +26,6 @@ async def find_model(call: Call) -> None:
 
 def _entry(card: ModelCard) -> dict[str, Any]:
     facts = {name: value for name, value in asdict(card.facts).items() if value is not None} if card.facts else {}
-    strop = {"version": card.version, "is_loaded": card.facts is not None, **facts}
+    canary = {} if card.canary is None else {"canary": dict(card.canary)}
+    strop = {"version": card.version, "is_loaded": card.facts is not None, **facts, **canary}
     return {"id": card.id, "object": "model", "created": card.created, "owned_by": "strop", "strop": strop}

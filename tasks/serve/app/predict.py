@@ -35,7 +35,7 @@ def read_predict(document: Mapping[str, Any], call: Call) -> tuple[Job, PredictW
     prompt = TaskPrompt(body.family, body.fields_, body.template, body.truncate)
     schema = None if body.json_schema is None else json.dumps(body.json_schema, ensure_ascii=False)
     sampling = sampling_of(body, body.max_tokens, body.logprobs, schema)
-    job = Job(call.path, body.model, prompt, sampling, body.unit(call.caller.name), 1, body.metadata)
+    job = Job(call.path, body.model, prompt, sampling, body.unit(call.caller.name, prompt), 1, body.metadata)
     return job, PredictWriter(body.family, has_logprobs=body.logprobs is not None)
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 
 from tasks.serve.app.body import Body
 from tasks.serve.app.interfaces import Unit
+from tasks.serve.app.opening import Prompt, opening_of
 from tasks.serve.engine.request import EngineFacts, Sampling
 from tasks.serve.errors import ApiError
 from tasks.serve.settings import LimitSettings
@@ -49,8 +50,8 @@ class Common(Body):
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
-    def unit(self, caller: str) -> Unit:
-        return Unit(self.metadata.get("conversation", ""), self.user, caller)
+    def unit(self, caller: str, prompt: Prompt) -> Unit:
+        return Unit(self.metadata.get("conversation", ""), self.user, caller, *opening_of(prompt))
 
 
 class StreamOptions(Body):

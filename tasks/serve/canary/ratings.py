@@ -37,8 +37,8 @@ def ratings_of(records: Iterable[Mapping[str, Any]], canary_id: str) -> list[Rat
     feedback = []
     for record in records:
         if record["kind"] == "response":
-            if is_arm_of(record.get("arm", ""), canary_id) and record.get("unit") and not record.get("is_shadow"):
-                responses[record["id"]] = record["unit"], is_canary(record["arm"])
+            if is_arm_of(record.get("arm", ""), canary_id) and record.get("arm_unit") and not record.get("is_shadow"):
+                responses[record["id"]] = record["arm_unit"], is_canary(record["arm"])
         elif record["kind"] == "feedback" and record["type"] in ("boolean", "float") and record["source"] == "human":
             feedback.append(record)
     return [

@@ -7,19 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from tasks.serve.engine.ending import ending
 from tasks.serve.engine.remote_tokens import RemoteTokens
 from tasks.serve.engine.rendering import Rendered
 from tasks.serve.engine.request import (
     Delta,
     EngineFailed,
     Event,
-    Finished,
     FinishReason,
     Sampling,
     TokenLogprob,
 )
 from tasks.serve.engine.text_stream import TextDecoder, TextStream
-from tasks.serve.engine.tool_calls import calls_of, read_within_levels
 
 REASONS: tuple[FinishReason, ...] = ("stop", "length")
 
@@ -94,35 +93,16 @@ class RemoteChoice:
         if not self.stream.is_stopped and reason not in REASONS:
             raise EngineFailed(f"the server ended its answer by `{str(reason)[:40]}`")
         self.stream.finish(self._answer)
-        text, rendered = self.stream.sent, self.rendered
-        _require_json(self.sampling, text, reason)
-        is_read = rendered.is_task or rendered.reader.may_call
-        read, value = read_within_levels(rendered.reader, text) if is_read else (None, None)
-        calls = calls_of(read) if read is not None and rendered.reader.may_call else ()
-        kept = self._kept_logprobs(len(text) - sent)
-        piece = "" if calls else text[sent:]
-        if piece or kept:
-            yield Delta(self.index, piece, kept)
-        reading = (value, read.is_unparsed) if read is not None and rendered.is_task else (None, False)
-        ended: FinishReason = "stop" if self.stream.is_stopped else cast(FinishReason, reason)
-        if calls and ended == "stop":
-            ended = "tool_calls"
+        _require_json(self.sampling, self.stream.sent, reason)
         self.is_finished = True
-        yield Finished(self.index, ended, text, len(self._received), calls, *reading)
+        yield from ending(
+            self.index, self.stream, sent, self.rendered.reader, cast(FinishReason, reason),
+            is_task=self.rendered.is_task, tokens=len(self._received), logprobs=self._taken_logprobs(),
+        )  # fmt: skip
 
     def _taken_logprobs(self) -> tuple[TokenLogprob, ...]:
         taken, self._logprobs = tuple(self._logprobs), []
         return taken
-
-    def _kept_logprobs(self, characters: int) -> tuple[TokenLogprob, ...]:
-        """Those of the last piece, without tokens of a stop string."""
-        taken = self._taken_logprobs()
-        if not self.stream.is_stopped:
-            return taken
-        kept: list[TokenLogprob] = []
-        while len(kept) < len(taken) and sum(len(each.text) for each in kept) < characters:
-            kept.append(taken[len(kept)])
-        return tuple(kept)
 
 
 def _require_json(sampling: Sampling, text: str, reason: Any) -> None:

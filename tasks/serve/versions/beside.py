@@ -1,11 +1,12 @@
-"""Versions that are loaded beside the champion, because requests name them: few, each loaded once."""
+"""Versions that are loaded beside the champion: those that requests name, which are few, and those that must stay loaded, such as
+a canary. Each is loaded once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from tasks.model_store.ledger_entries import Entry
 from tasks.serve.errors import ApiError
@@ -23,7 +24,7 @@ class Beside:
     """
     Args:
         leave: ends a version after its requests under way.
-        most: the number of versions, with those that are being loaded.
+        most: the number of versions that requests name, with those that are being loaded.
     """
 
     def __init__(self, load: Callable[[Entry], Awaitable[Loaded]], leave: Callable[[Loaded], None], most: int) -> None:
@@ -31,11 +32,30 @@ class Beside:
         self._loaded: dict[Identity, Loaded] = {}
         self._loads: dict[Identity, asyncio.Task[None]] = {}
         self._refusals: dict[Identity, tuple[float, str]] = {}
+        self._kept: dict[Identity, Entry] = {}
         self._is_closed = False
 
     @property
     def loaded(self) -> list[Loaded]:
         return [*self._loaded.values()]
+
+    def find(self, key: Identity) -> Loaded | None:
+        return self._loaded.get(key)
+
+    def is_kept(self, key: Identity) -> bool:
+        return key in self._kept
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        """Has these versions loaded until the next call: not counted in `most`, never unloaded for another, and tried again where
+        they are refused. Those of the call before end after their requests under way."""
+        former, self._kept = self._kept, {identity_of(entry): entry for entry in entries}
+        for key in former.keys() - self._kept.keys():
+            if task := self._loads.get(key):
+                task.cancel()
+            if loaded := self._loaded.get(key):
+                self.remove(loaded)
+        for key in self._kept:
+            self._load_kept(key)
 
     async def obtain(self, entry: Entry) -> Loaded:
         """The version; loaded if necessary, once for all requests that wait for it, and also if they are cancelled.
@@ -88,10 +108,18 @@ class Beside:
         try:
             self._loaded[key] = await self._load_version(entry)
         except VersionRefused as error:
-            logger.warning(f"serve: {error}")
+            if self._refusals.get(key, (0.0, ""))[1] != str(error):
+                logger.warning(f"serve: {error}")
             self._refusals[key] = time.monotonic() + REFUSAL_SECONDS, str(error)
+            asyncio.get_running_loop().call_later(REFUSAL_SECONDS + 0.1, self._load_kept, key)
         finally:
             del self._loads[key]
+
+    def _load_kept(self, key: Identity) -> None:
+        """Begins to load a version that must stay loaded, if it is not, and was not refused a short time ago."""
+        is_absent = key in self._kept and key not in self._loaded and key not in self._loads
+        if is_absent and not self._is_closed and not self._refusal(key):
+            self._loads[key] = asyncio.ensure_future(self._load(self._kept[key]))
 
     def _refusal(self, key: Identity) -> str | None:
         """Why the version was refused a short time ago; None: it was not."""
@@ -104,9 +132,10 @@ class Beside:
         Raises:
             ApiError: all are in use.
         """
-        if len(self._loaded) + len(self._loads) < self._most:
+        counted = (self._loaded.keys() | self._loads.keys()) - self._kept.keys()
+        if len(counted) < self._most:
             return
-        idle = [loaded for loaded in self._loaded.values() if not loaded.leases]
+        idle = [loaded for key, loaded in self._loaded.items() if key in counted and not loaded.leases]
         if not idle:
             message = f"{self._most} other versions are in use (`serve.loaded_versions`)."
             raise ApiError(503, "versions_busy", message, "model", retry_after=5)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks.errors import StropError, one_line
-from tasks.model_store.ledger_chain import ledger_ref
+from tasks.model_store.canaries import canary_of
+from tasks.model_store.ledger_chain import ChainNode, ledger_ref
 from tasks.model_store.ledger_check import read_verified
-from tasks.model_store.ledger_entries import Entry
 from tasks.model_store.ledger_remote import follow_if_possible
 from tasks.serve.versions.versions import Versions
 from tasks.vcs import git
@@ -62,10 +62,10 @@ class LedgerWatch:
         is_due = "read" in self._problems and now >= self._next_attempt
         if stamp is not None and (stamp != self._seen or is_due):
             self._next_attempt = now + RETRY_SECONDS
-            entries = await self._try("read", self._read)
+            chain = await self._try("read", self._read)
             self._seen = stamp  # of before: an entry that is appended meanwhile is read with the next look
-            if entries is not None:
-                self._versions.update(entries)
+            if chain is not None:
+                self._versions.update([node.entry for node in chain], canary_of(chain))
         self._versions.note_ledger_problem(next(iter(self._problems.values()), None))
 
     async def _try(self, name: str, work: Callable[[], _Result]) -> _Result | None:
@@ -82,8 +82,8 @@ class LedgerWatch:
             return result
         return None
 
-    def _read(self) -> list[Entry]:
-        return [node.entry for node in read_verified(self._versions.model)]
+    def _read(self) -> list[ChainNode]:
+        return read_verified(self._versions.model)
 
     def _follow(self) -> None:
         follow_if_possible(self._versions.model, self._remote)

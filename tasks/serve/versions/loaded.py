@@ -58,8 +58,8 @@ class Loaded:
     def identity(self) -> tuple[int, str, str]:
         return identity_of(self.entry)
 
-    def route(self, arm: str = "") -> Route:
-        return Route(self.name, self.entry.version, self.entry.weights_digest, self.engine, arm)
+    def route(self, arm: str = "", arm_unit: str = "", fallback: Route | None = None) -> Route:
+        return Route(self.name, self.entry.version, self.entry.weights_digest, self.engine, arm, arm_unit, fallback)
 
 
 def identity_of(entry: Entry) -> tuple[int, str, str]:

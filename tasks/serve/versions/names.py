@@ -76,6 +76,13 @@ def servable_names(model: str, entries: list[Entry], *, allow_unpromoted: bool) 
             continue
 
 
+def challenger_of(entries: list[Entry]) -> Entry | None:
+    """The challenger, for answers that nobody sees: also an inconclusive one, not a refused one."""
+    number = aliases_of(entries)[CHALLENGER]
+    entry = judgement_of(entries, number) if number else None
+    return entry if entry is not None and entry.gate != "refused" else None
+
+
 def version_name(model: str, version: int) -> str:
     return f"{model}@v{version}"
 

@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
+from tasks.model_store.canaries import Canary
 from tasks.model_store.ledger_entries import Entry, champion_of
 from tasks.serve.app.interfaces import ModelCard, Readiness, Route, Unit
 from tasks.serve.errors import ApiError
 from tasks.serve.settings import ServeSettings
 from tasks.serve.versions.beside import Beside
+from tasks.serve.versions.canary_route import CanaryRoute
 from tasks.serve.versions.loaded import EngineFactory, Loaded, VersionRefused, close, identity_of, load_and_probe
-from tasks.serve.versions.names import entry_named, servable_names, version_name
+from tasks.serve.versions.names import challenger_of, entry_named, servable_names, version_name
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +53,11 @@ class Versions:
         self._changed = asyncio.Event()
         self._closings: set[asyncio.Task[None]] = set()
         self._beside = Beside(self._load, self.leave, settings.loaded_versions)
+        self._canary = CanaryRoute(model, self._beside)
 
-    def update(self, entries: list[Entry]) -> None:
-        """Takes the entries of a ledger that was verified."""
-        self.entries = entries
+    def update(self, entries: list[Entry], canary: Canary | None = None) -> None:
+        """Takes the entries of a ledger that was verified, and the canary that runs by it."""
+        self.entries, self._canary.canary = entries, canary
         self._changed.set()
 
     def note_ledger_problem(self, problem: str | None) -> None:
@@ -77,6 +80,7 @@ class Versions:
                 self._version_problem = str(error)
                 self._on_refusal()
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._changed.set)
+            self._beside.keep(self._kept())
             self._leave_removed()
 
     async def _serve_champion(self) -> None:
@@ -98,28 +102,55 @@ class Versions:
     @asynccontextmanager
     async def lease(self, name: str, unit: Unit) -> AsyncIterator[Route]:
         """As `Router.lease`. A request that has begun ends on its version."""
-        entry = None
-        if self._champion is None or name not in ("", self.model):
-            entry = entry_named(name, self.model, self.entries, allow_unpromoted=self.settings.allow_unpromoted)
-        async with self.lease_version(None if name in ("", self.model) else entry) as route:
-            yield route
-
-    @asynccontextmanager
-    async def lease_version(self, entry: Entry | None, arm: str = "") -> AsyncIterator[Route]:
-        """Leases a version whether or not requests may name it, such as for a canary; None: the one in service.
-
-        Raises:
-            ApiError: it cannot be loaded.
-        """
-        loaded = self._champion
-        if entry is not None and (loaded is None or loaded.identity != identity_of(entry)):
-            loaded = await self._beside.obtain(entry)
-        if loaded is None:
+        if name in ("", self.model) and self._champion is not None:
+            with self._lease_unpinned(self._champion, unit) as route:
+                yield route
+            return
+        entry = entry_named(name, self.model, self.entries, allow_unpromoted=self.settings.allow_unpromoted)
+        if name in ("", self.model):
             raise ApiError(503, "version_not_loaded", self._why_not_loaded(), "model", retry_after=5)
-        loaded.leases += 1  # nothing is awaited between the choice and this line, so that it is still loaded
+        loaded = self._champion
+        if loaded is None or loaded.identity != identity_of(entry):
+            loaded = await self._beside.obtain(entry)
+        with self._hold(loaded):
+            yield loaded.route()
+
+    @contextmanager
+    def _lease_unpinned(self, champion: Loaded, unit: Unit) -> Iterator[Route]:
+        """The champion, or the canary for its units."""
+        arm, arm_unit, canary = self._canary.choose(unit, champion)
+        if arm:
+            self._canary.note_problem(champion)
+        route = champion.route(arm, arm_unit)
+        with self._hold(champion):
+            if canary is None:
+                yield route
+            else:
+                with self._hold(canary):
+                    yield canary.route(arm, arm_unit, fallback=route)
+
+    @property
+    def challenger(self) -> Entry | None:
+        """The version that answers unseen."""
+        return challenger_of(self.entries)
+
+    @contextmanager
+    def lease_loaded(self, entry: Entry) -> Iterator[Route | None]:
+        """Leases a version that is loaded beside the champion, whether or not requests may name it; None: it is not."""
+        loaded = self._beside.find(identity_of(entry))
+        if loaded is None or not loaded.engine.is_alive:
+            yield None
+        else:
+            with self._hold(loaded):
+                yield loaded.route()
+
+    @contextmanager
+    def _hold(self, loaded: Loaded) -> Iterator[None]:
+        """Nothing may be awaited between the choice of a version and this, so that it is still loaded."""
+        loaded.leases += 1
         loaded.last_use = time.monotonic()
         try:
-            yield loaded.route(arm)
+            yield
         finally:
             loaded.leases -= 1
             if loaded.is_leaving and not loaded.leases:
@@ -128,8 +159,15 @@ class Versions:
     def models(self) -> Sequence[ModelCard]:
         loaded = {each.identity: each.engine.facts for each in [self._champion, *self._beside.loaded] if each}
         named = servable_names(self.model, self.entries, allow_unpromoted=self.settings.allow_unpromoted)
+        canary = self._canary.facts(self._champion)
         return [
-            ModelCard(name, entry.version, _seconds(entry.when), loaded.get(identity_of(entry)))
+            ModelCard(
+                name,
+                entry.version,
+                _seconds(entry.when),
+                loaded.get(identity_of(entry)),
+                canary if name == self.model else None,
+            )
             for name, entry in named
         ]
 
@@ -141,6 +179,8 @@ class Versions:
             return Readiness(False, None, tuple(problems) or (self._why_not_loaded(),))
         if not champion.engine.is_alive:
             problems.append(f"the engine of {champion.name} is restarted")
+        if problem := self._canary.problem(champion):
+            problems.append(problem)
         return Readiness(champion.engine.is_alive, champion.entry.version, tuple(problems))
 
     def leave(self, loaded: Loaded) -> None:
@@ -161,12 +201,20 @@ class Versions:
             return f"no version of {self.model} was promoted yet"
         return self._version_problem or "the version is loaded now"
 
+    def _kept(self) -> Iterator[Entry]:
+        """What must be loaded beside the champion: the canary, and with `serve.shadow` the challenger."""
+        serving = self._champion.identity if self._champion else None
+        canary = self._canary.canary.entry if self._canary.canary else None
+        for entry in (canary, self.challenger if self.settings.shadow.share else None):
+            if entry is not None and identity_of(entry) != serving:
+                yield entry
+
     def _leave_removed(self) -> None:
         """Ends versions that requests may no longer name."""
         names = servable_names(self.model, self.entries, allow_unpromoted=self.settings.allow_unpromoted)
         servable = {identity_of(entry) for _, entry in names}
         for loaded in self._beside.loaded:
-            if loaded.identity not in servable:
+            if loaded.identity not in servable and not self._beside.is_kept(loaded.identity):
                 self._beside.remove(loaded)
 
     async def _load(self, entry: Entry) -> Loaded:

@@ -6,6 +6,7 @@ import os
 import sys
 
 from tasks.runtime.import_closure import ROOT
+from tasks.signing.settings import PASSPHRASE
 
 
 def own_command(module: str, *arguments: str) -> tuple[str, ...]:
@@ -14,6 +15,8 @@ def own_command(module: str, *arguments: str) -> tuple[str, ...]:
 
 
 def own_environment() -> dict[str, str]:
-    """That of this process, with its own code first in the path, and the working directory last: it may have plugins."""
+    """That of this process, with its own code first in the path, and the working directory last: it may have plugins. Without the
+    passphrase of the key that signs: engines and recorders sign nothing."""
     folders = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")]), os.getcwd()]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    kept = {name: value for name, value in os.environ.items() if name != PASSPHRASE}
+    return {**kept, "PYTHONPATH": os.pathsep.join(folders)}

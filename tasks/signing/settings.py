@@ -6,6 +6,8 @@ from pydantic import field_validator, model_validator
 
 from tasks.runtime.base_settings import Settings
 
+PASSPHRASE = "STROP_SIGNING_PASSPHRASE"
+"""The environment variable with the passphrase of the private key."""
 Purpose = Literal["promotion", "serving", "audit"]
 
 

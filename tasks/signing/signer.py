@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import SigningError, one_line
 from tasks.runtime.redaction.settings import with_values
 from tasks.runtime.run_origin import project
-from tasks.signing.settings import SigningSettings
+from tasks.signing.settings import PASSPHRASE, SigningSettings
 from tasks.signing.trusted import TrustedKey, read_trusted
 from tasks.vcs import git
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-PASSPHRASE = "STROP_SIGNING_PASSPHRASE"
 INSTALL = "Install it: pip install 'strop[signing]'"
 
 

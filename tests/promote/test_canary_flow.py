@@ -94,7 +94,7 @@ def records(canary: Canary, of_champion: float, of_canary: float, count: int = 6
         value = (number // 2) % 10 < 10 * share
         lines.append(
             {"kind": "feedback", "id": f"f{number}", "response": f"r{number}", "type": "boolean", "value": value, "choice": 0,
-             "name": "helpful", "source": "human", "user": f"u{number}", "when": time.time() - 60, "digest": ""}
+             "name": "rating", "source": "human", "user": f"u{number}", "when": time.time() - 60, "digest": ""}
         )  # fmt: skip
     return lines
 

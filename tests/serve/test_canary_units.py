@@ -94,7 +94,7 @@ def response(id_: str, arm: str, unit: str = "u1", **values: Any) -> dict[str, A
 
 
 def feedback(response_: str, value: Any, type_: str = "boolean", **values: Any) -> dict[str, Any]:
-    record = {"kind": "feedback", "response": response_, "type": type_, "value": value, "choice": 0, "name": "helpful"}
+    record = {"kind": "feedback", "response": response_, "type": type_, "value": value, "choice": 0, "name": "rating"}
     return {**record, "source": "human", "user": "ada", "when": 5.0, **values}
 
 
@@ -108,8 +108,9 @@ def test_ratings_are_those_by_people_of_answers_in_this_canary() -> None:
         response("r3", tried, unit=""), feedback("r3", True),
         feedback("r1", "谢谢", "comment"), feedback("r1", "Better: …", "demonstration"),
         feedback("r1", False, source="llm"), feedback("r1", False, source="code"), feedback("unknown", True),
+        feedback("r1", 0.9, "float", name="toxicity"),
     ]  # fmt: skip
     assert ratings_of(records, CANARY) == [
-        Rating("r1 0 helpful", "u1", "ada", 1.0, 5.0, True),
-        Rating("r2 0 helpful", "u2", "ada", 0.25, 5.0, False),
+        Rating("r1 0 rating", "u1", "ada", 1.0, 5.0, True),
+        Rating("r2 0 rating", "u2", "ada", 0.25, 5.0, False),
     ]

@@ -66,6 +66,26 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+def test_a_process_is_started_again_only_when_its_files_were_checked() -> None:
+    checks = 0
+
+    async def check() -> None:
+        nonlocal checks
+        checks += 1
+        if checks < 3:
+            raise OSError("其文件已更改")
+
+    async def scene(engine: WorkerEngine) -> None:
+        assert checks == 0, "they were checked before the first start"
+        with pytest.raises(EngineLost):
+            await events_of(engine, "die")
+        while not engine.is_alive:
+            await asyncio.sleep(0.005)
+        assert checks == 3
+
+    play(scene, before_restart=check)
+
+
 def test_events_arrive_in_order_and_errors_of_one_request_reach_only_it() -> None:
     async def scene(engine: WorkerEngine) -> None:
         assert engine.facts == EngineFacts("toy", "fp32", True, 64, ("topic",))

@@ -53,6 +53,8 @@ WRONG: list[tuple[str, Any, tuple[int, str, str | None]]] = [
     (CHAT, b'{"model": ', (400, "malformed_json", None)),
     (CHAT, b"\xff\xfe", (400, "malformed_json", None)),
     (CHAT, b"[1]", (400, "malformed_json", None)),
+    (CHAT, b'{"model": "toy", "messages": [], "tools": [{"a": -1e999}]}', (400, "malformed_json", None)),
+    (CHAT, b'{"model": "toy", "tools": [' + b"9" * 400 + b".5]}", (400, "malformed_json", None)),
     (CHAT, b"[" * 5000, (400, "malformed_json", None)),
     (CHAT, {**SAY, "temprature": 1}, (400, "unknown_parameter", "temprature")),
     (CHAT, {"model": "toy"}, (400, "missing_required_parameter", "messages")),

@@ -20,6 +20,7 @@ from support.toyserving import records
 
 from tasks.feedback.records import RESPONSE
 from tasks.serve.own_code import own_command, own_environment
+from tasks.signing.settings import PASSPHRASE
 
 SCRIPT = REPOSITORY / "tests/support/serve_toys.py"
 
@@ -67,6 +68,16 @@ def test_the_process_serves_and_completes_its_streams_after_sigterm(
     assert report == {"heavy": [], "open": []}
     (response,) = records(RESPONSE)
     assert (response["version"], response["answers"][0]["text"]) == (1, "v1 一 二 three four"), "written before the end"
+
+
+def test_processes_of_the_server_do_not_get_the_passphrase_of_the_key_that_signs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(PASSPHRASE, "芝麻开门")
+    monkeypatch.setenv("OTHER", "kept")
+    environment = own_environment()
+    assert environment["OTHER"] == "kept"
+    assert "芝麻开门" not in environment.values()
 
 
 def test_processes_of_the_server_run_its_code_in_a_project_that_has_its_own(

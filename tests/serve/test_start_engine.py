@@ -14,6 +14,7 @@ from tasks.model_store.ledger_entries import Entry
 from tasks.serve.engine.client import WorkerEngine
 from tasks.serve.engine.messages import WorkerSpec
 from tasks.serve.engine.request import EngineLost
+from tasks.serve.versions import start_engine as start_engine_module
 from tasks.serve.versions.loaded import VersionRefused
 from tasks.serve.versions.prepare import PreparedVersion
 from tasks.serve.versions.start_engine import start_engine
@@ -38,7 +39,7 @@ def test_an_engine_has_the_precision_the_engine_and_the_limit_of_the_evaluation(
 ) -> None:
     specs: list[WorkerSpec] = []
 
-    async def started(spec: WorkerSpec) -> str:
+    async def started(spec: WorkerSpec, **options: Any) -> str:
         specs.append(spec)
         return "engine"
 
@@ -53,9 +54,25 @@ def test_an_engine_has_the_precision_the_engine_and_the_limit_of_the_evaluation(
 
 
 def test_a_version_that_its_engine_cannot_load_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def lost(spec: WorkerSpec) -> None:
+    async def lost(spec: WorkerSpec, **options: Any) -> None:
         raise EngineLost("内存不足.")
 
     monkeypatch.setattr(WorkerEngine, "start", lost)
     with pytest.raises(VersionRefused, match=r"^模型@v3 cannot be loaded: 内存不足$"):
         start({})
+
+
+def test_a_version_whose_files_changed_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[Any] = []
+
+    async def started(spec: WorkerSpec, **options: Any) -> None:
+        checks.append(options["before_restart"])
+
+    def changed(config: Any, entry: Entry) -> None:
+        raise VersionRefused(f"模型@v{entry.version} cannot be loaded: its files have changed")
+
+    monkeypatch.setattr(WorkerEngine, "start", started)
+    monkeypatch.setattr(start_engine_module, "prepare", changed)
+    start({})
+    with pytest.raises(VersionRefused, match="its files have changed"):
+        asyncio.run(checks[0]())

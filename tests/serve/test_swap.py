@@ -172,6 +172,23 @@ def test_a_ledger_that_breaks_or_is_away_leaves_the_champion_in_service(ledger: 
     asyncio.run(work())
 
 
+def test_a_promotion_is_noticed_in_a_project_that_was_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    make_ledger(2)
+
+    async def work() -> None:
+        async with world() as here:
+            await here.serves(1)
+            project.rename(tmp_path / "移动")
+            await asyncio.sleep(0.05)
+            record("promoted", 2)
+            await here.serves(2)
+
+    asyncio.run(work())
+
+
 def test_before_a_promotion_nothing_is_served_and_the_server_says_so(ledger: Path) -> None:
     git("init", "-q", "-b", "main", "--template=")
     git("commit", "-q", "--allow-empty", "-m", "Start")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from tasks.serve.settings import LimitSettings
 
 MALFORMED = "malformed_json"
 SHOWN_CHARACTERS = 60
+_MAY_OVERFLOW = re.compile(rb"[0-9][eE]\+?[0-9]{2}|[0-9]{309}")
 VARIANTS = ("system", "developer", "user", "assistant", "tool")
 _TYPES, _TYPE_PREFIXES = ("str", "int", "float"), ("list[", "dict[", "literal[", "function-", "constrained-")
 _CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
@@ -74,7 +77,16 @@ def read_object(body: bytes) -> dict[str, Any]:
         raise ApiError(400, MALFORMED, f"The body is not valid JSON: {error}.") from error
     if not isinstance(document, dict):
         raise ApiError(400, MALFORMED, "The body must be a JSON object.")
+    if _MAY_OVERFLOW.search(body) and _has_infinity(document):
+        raise ApiError(400, MALFORMED, "The body has a number that is too large.")
     return document
+
+
+def _has_infinity(value: Any) -> bool:
+    """Whether it has a number like 1e999, which is read as infinity, and is no JSON where it is written again."""
+    if isinstance(value, dict | list):
+        return any(map(_has_infinity, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and math.isinf(value)
 
 
 def parse(model: type[_Body], document: Mapping[str, Any], neutral: Mapping[str, Any], unsupported: set[str]) -> _Body:

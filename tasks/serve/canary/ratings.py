@@ -11,6 +11,9 @@ from typing import Any
 
 from tasks.serve.canary.arms import is_arm_of, is_canary
 
+RATING = "rating"
+"""The name of the feedback that counts; the default of feedback without a name."""
+
 
 @dataclass(frozen=True)
 class Rating:
@@ -31,15 +34,15 @@ class Rating:
 
 
 def ratings_of(records: Iterable[Mapping[str, Any]], canary_id: str) -> list[Rating]:
-    """The ratings by people (boolean, float) of answers to units that were drawn for this canary. Answers of a shadow and to
-    requests for a version by its number belong to no arm."""
+    """The ratings by people (boolean, float; named RATING) of answers to units that were drawn for this canary. Answers of a shadow
+    and to requests for a version by its number belong to no arm."""
     responses: dict[str, tuple[str, bool]] = {}
     feedback = []
     for record in records:
         if record["kind"] == "response":
             if is_arm_of(record.get("arm", ""), canary_id) and record.get("arm_unit") and not record.get("is_shadow"):
                 responses[record["id"]] = record["arm_unit"], is_canary(record["arm"])
-        elif record["kind"] == "feedback" and record["type"] in ("boolean", "float") and record["source"] == "human":
+        elif record["kind"] == "feedback" and _is_rating(record):
             feedback.append(record)
     return [
         Rating(
@@ -53,3 +56,9 @@ def ratings_of(records: Iterable[Mapping[str, Any]], canary_id: str) -> list[Rat
         for each in feedback
         if each["response"] in responses
     ]
+
+
+def _is_rating(record: Mapping[str, Any]) -> bool:
+    """Of another name it is not known whether more is better: `toxicity`, `effort`."""
+    is_number = record["type"] in ("boolean", "float")
+    return is_number and record["name"] == RATING and record["source"] == "human"

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -50,11 +50,18 @@ class WorkerEngine:
         command: starts the worker, with a socket as its standard input.
         queue: most requests under way.
         grace_seconds: time for the requests under way when the engine is closed.
+        before_restart: raises an error, before each further process, if the version's files have changed.
     """
 
     def __init__(
-        self, spec: WorkerSpec, command: Sequence[str] = COMMAND, queue: int = QUEUE, grace_seconds: float = 30.0
+        self,
+        spec: WorkerSpec,
+        command: Sequence[str] = COMMAND,
+        queue: int = QUEUE,
+        grace_seconds: float = 30.0,
+        before_restart: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self.before_restart = before_restart
         self.spec, self.command, self.queue, self.grace_seconds = spec, command, queue, grace_seconds
         self.pid = 0
         """Of the worker; 0: none runs."""
@@ -143,6 +150,8 @@ class WorkerEngine:
         while not self._is_closing:
             began = time.monotonic()
             try:
+                if self.before_restart is not None and self._ready.done():
+                    await self.before_restart()
                 reason = await self._run_worker()
             except Exception as error:  # such as no memory for a process  # noqa: BLE001
                 reason = f"the engine could not be started ({error})"

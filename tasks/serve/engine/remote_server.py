@@ -21,13 +21,14 @@ from tasks.serve.engine.engine_settings import EngineSettings
 from tasks.serve.engine.remote_client import RemoteClient, RemoteModel
 from tasks.serve.engine.remote_errors import AdapterUnknown
 from tasks.serve.engine.request import EngineBusy, EngineFailed, EngineLost, RequestRejected
+from tasks.signing.settings import PASSPHRASE
 
 logger = logging.getLogger(__name__)
 
 OWNER = "serve.engine"
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
-ADAPTERS_AT_RUN_TIME = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
-"""Without it vLLM has no `/v1/load_lora_adapter`."""
+ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", PASSPHRASE: ""}
+"""Without the first one vLLM has no `/v1/load_lora_adapter`; a server signs nothing."""
 WATCH_SECONDS = 2.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 FAILURES = (EngineLost, EngineFailed, EngineBusy, RequestRejected)
@@ -157,7 +158,7 @@ class RemoteServer:
         )
         log = paths.SERVING_ENGINE / f"{self.folder.name[:40]}.log"
         running = started_server(
-            settings, self.folder, self.dtype, log, OWNER, ADAPTERS_AT_RUN_TIME, lambda: not self._is_closed
+            settings, self.folder, self.dtype, log, OWNER, ENVIRONMENT, lambda: not self._is_closed
         )
 
         def start() -> ServerProcess:

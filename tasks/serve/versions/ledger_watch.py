@@ -93,7 +93,10 @@ class LedgerWatch:
             folder = Path(git.run("rev-parse", "--git-common-dir").strip())
             names = (ledger_ref(self._versions.model), "packed-refs", "reftable/tables.list")
             self._files = [(folder / name).absolute() for name in names]
-        return tuple(_state(file) for file in self._files)
+        states = tuple(_state(file) for file in self._files)
+        if not any(states):  # no ledger yet, or the project was moved
+            self._files = []
+        return states
 
 
 def _state(file: Path) -> tuple[int, int, int] | None:

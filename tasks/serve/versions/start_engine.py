@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from tasks.errors import one_line
 from tasks.serve.engine.request import EngineLost, OnlineEngine
 from tasks.serve.versions.loaded import VersionRefused
-from tasks.serve.versions.prepare import PreparedVersion
+from tasks.serve.versions.prepare import PreparedVersion, prepare
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 async def start_engine(config: PipelineConfig, prepared: PreparedVersion) -> OnlineEngine:
     """The embedded engine, in a process of its own, in the precision and with the token limit of the evaluation.
+
+    Before its process is started again, the version is prepared again: what answers is what was judged, also if its files were
+    changed or removed meanwhile.
 
     Raises:
         VersionRefused: it cannot be loaded there.
@@ -32,7 +36,11 @@ async def start_engine(config: PipelineConfig, prepared: PreparedVersion) -> Onl
         engine=(metrics.get("inference") or {}).get("name", "embedded"),
         plugins=config.plugins,
     )
+
+    async def prepare_again() -> None:
+        await asyncio.to_thread(prepare, config, prepared.entry)
+
     try:
-        return await WorkerEngine.start(spec)
+        return await WorkerEngine.start(spec, before_restart=prepare_again)
     except EngineLost as error:
         raise VersionRefused(f"{prepared.name} cannot be loaded: {one_line(error).rstrip('.')}") from error

@@ -203,6 +203,16 @@ def test_before_a_promotion_nothing_is_served_and_the_server_says_so(ledger: Pat
     asyncio.run(work())
 
 
+def test_a_server_that_begins_without_its_ledger_refuses_no_version_for_good(ledger: Path) -> None:
+    async def work() -> None:
+        async with world() as here:
+            here.versions.note_ledger_problem("账本不可用")
+            for name in ("tiny", "tiny@v1"):
+                assert (await ask(here, name)).error == (503, "version_not_loaded", "model")
+
+    asyncio.run(work())
+
+
 def test_pinned_versions_are_loaded_once_and_leave_for_others(ledger: Path) -> None:
     make_ledger(3)
 

@@ -63,7 +63,8 @@ class Versions:
     def note_ledger_problem(self, problem: str | None) -> None:
         """Why the ledger cannot be used now, whose entries so far stay valid; None: it can."""
         if problem is not None and problem != self.ledger_problem:
-            logger.warning(f"serve: {problem}. The last known champion goes on serving")
+            kept = "The last known champion goes on serving" if self._champion else "No version serves until it can"
+            logger.warning(f"serve: {problem}. {kept}")
         self.ledger_problem = problem
 
     async def follow(self) -> None:
@@ -106,6 +107,9 @@ class Versions:
             with self._lease_unpinned(self._champion, unit) as route:
                 yield route
             return
+        if not self.entries and self.ledger_problem is not None:
+            message = "The ledger of the versions cannot be read; /ready has the reason."
+            raise ApiError(503, "version_not_loaded", message, "model", retry_after=5)
         entry = entry_named(name, self.model, self.entries, allow_unpromoted=self.settings.allow_unpromoted)
         if name in ("", self.model):
             raise ApiError(503, "version_not_loaded", self._why_not_loaded(), "model", retry_after=5)

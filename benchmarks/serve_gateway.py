@@ -117,6 +117,8 @@ async def run() -> None:
     listener = listen("127.0.0.1", 0)
     server = GatewayServer(gateway)
     serving = asyncio.ensure_future(server.serve([listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
     print(
         json.dumps({"port": listener.getsockname()[1], "key": key, "pids": pids, "facts": asdict(engine.facts)}),
         flush=True,

@@ -43,14 +43,14 @@ def measure_peer(served: Served, work: Path, options: argparse.Namespace) -> Non
     tokenizer = _tokenizer(served.folder)
     with GatewayProcess(served, work) as gateway:
         own = [Client(gateway.port, MODEL, gateway.key) for _ in range(AT_ONCE)]
-        ask_all(own, PROMPTS[:AT_ONCE], 4)
+        ask_all(own, PROMPTS, options.new_tokens)
         for batching in (True, False):
             for threads in options.peer_threads:
                 name = f"{'continuous batching' if batching else 'one by one'}, {threads} threads"
                 with peer(served.folder, threads, batching, work) as port:
                     theirs = [Client(port, served.folder) for _ in range(AT_ONCE)]
                     try:
-                        ask_all(theirs, PROMPTS[:AT_ONCE], 4)
+                        ask_all(theirs, PROMPTS[:AT_ONCE], 8)
                         compare(name, own, theirs, tokenizer, options.new_tokens, options.rounds if batching else 1)
                     except SystemExit as failure:
                         print(f"{name}: failed, {failure}; its log ends: {(work / LOG).read_text()[-800:]}", flush=True)

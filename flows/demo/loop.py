@@ -51,7 +51,7 @@ def run_loop(
     run: Callable[[Show], Outcome] = run_and_report,
     counts: tuple[int, int] = (QUESTIONS, MORE_QUESTIONS),
 ) -> int:
-    """Runs the loop in the current project, and returns the exit code; finished rounds are not run again.
+    """Runs the loop in the current project, and returns the exit code. What was completed before is not done again.
 
     Args:
         counts: questions before and after round 2.
@@ -72,7 +72,6 @@ def run_loop(
     champion = champion_of(read_ledger(_model()))
     if champion is None:
         raise StropError("round 1 ended without a champion", where=str(Path.cwd()), fix="See its summary above")
-    EXCHANGES.unlink(missing_ok=True)
     show(Rule("[bold]The model is served, and people ask[/]", style="magenta"))
     with serve(LOG.absolute()) as server:
         server.wait_for(champion.version)
@@ -89,7 +88,7 @@ def _ask_and_learn(server: Server, show: Show, run: Callable[[Show], Outcome], c
         logger.info(f"demo: the population asks by {name}")
         # absolute: a run changes to a folder of its own, while the population goes on
         traffic = Traffic(post, unseen, sections, EXCHANGES.absolute())
-        traffic.ask(counts[0])
+        traffic.ask(counts[0] - len(traffic.exchanges))
         show(Rule("[bold]Round 2 learns from what they said, while they go on asking[/]", style="magenta"))
         with traffic.in_background():
             outcome = run(show)

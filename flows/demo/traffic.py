@@ -58,15 +58,16 @@ class Exchange:
 
 
 class Traffic:
-    """Args: file: each exchange is appended to it, as a line of JSON."""
+    """Args: file: each exchange is appended to it, as a line of JSON. Its questions are not asked again."""
 
     def __init__(self, post: Post, questions: Iterator[Question], sections: Sequence[str], file: Path) -> None:
-        self._post, self._questions, self._sections, self._file = post, questions, sections, file
-        self.exchanges: list[Exchange] = []
+        self.exchanges = read_exchanges(file) if file.exists() else []
+        self._post, self._sections, self._file = post, sections, file
+        self._questions = islice(questions, len(self.exchanges), None)
         self._stop = threading.Event()
         self._last_line = time.monotonic()
 
-    def ask(self, count: int, phase: str = "") -> list[Exchange]:
+    def ask(self, count: int) -> list[Exchange]:
         """Asks the next questions, some at once; feedback follows in the order of the questions."""
         began = len(self.exchanges)
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -75,7 +76,7 @@ class Traffic:
                 if not group:
                     break
                 self._ask_group(group, pool)
-                self._report(phase, len(self.exchanges) - began, count)
+                self._report(len(self.exchanges) - began, count)
         return self.exchanges[began:]
 
     @contextmanager
@@ -128,12 +129,12 @@ class Traffic:
             return Exchange(*facts, answer, version, feedback="lost")
         return Exchange(*facts, answer, version, feedback="correction" if "type" in feedback else "rating")
 
-    def _report(self, phase: str, done: int, count: int) -> None:
+    def _report(self, done: int, count: int) -> None:
         if done == count or time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
             recent = self.exchanges[-done:]
             right, corrected = (sum(each.is_right for each in recent), sum(e.feedback == "correction" for e in recent))
-            logger.info(f"demo: {phase}{done}/{count} questions · {right} answers right · {corrected} corrected")
+            logger.info(f"demo: {done}/{count} questions · {right} answers right · {corrected} corrected")
 
 
 def read_exchanges(file: Path) -> list[Exchange]:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 LOCK_WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.2
+REPORT_AFTER_SECONDS = 1.0
+"""A server that delivers its records locks the file for moments."""
 
 REBUILD = "Make it again from tags, receipts and DVC: strop registry rebuild"
 
@@ -111,12 +113,13 @@ def wait_while_locked(path: Path) -> None:
     Raises:
         RegistryError: it is still locked after a minute.
     """
-    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    began = time.monotonic()
     has_reported = False
     while _is_locked(path):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > LOCK_WAIT_SECONDS:
             raise _locked(path)
-        if not has_reported:
+        if not has_reported and waited >= REPORT_AFTER_SECONDS:
             logger.warning(f"registry: waiting for another process that has locked {path} …")
             has_reported = True
         time.sleep(POLL_SECONDS)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
 from tasks.model_store.ledger import Entry, champion_of, judgement_of, read_ledger
 
-if TYPE_CHECKING:
-    from tasks.base.precision import Precision
-
-logger = logging.getLogger(__name__)
 EVALUATED_TOKENS = 64
 """Most tokens of an evaluated answer, if neither receipt nor settings have them."""
 
@@ -70,6 +65,7 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True, may_
     from tasks.base.heads import REWARD
     from tasks.base.load import labels_of, load_tokenizer, load_trained
     from tasks.base.pin import pin_base
+    from tasks.base.precision import judged_precision
     from tasks.dataset.rendered import TEMPLATES
     from tasks.model_store.signatures import require_servable
     from tasks.model_store.versions import version_receipt, weights_folder
@@ -93,7 +89,8 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True, may_
     _require_kind(labels, name, to, must_generate, may_score)
     receipt = version_receipt(model_name, entry.version) or {}
     tokenizer = load_tokenizer(folder, generates=labels in (None, REWARD))
-    model = load_trained(folder, record, _judged_precision(receipt, config))
+    judged = (receipt.get("metrics") or {}).get("precision")
+    model = load_trained(folder, record, judged_precision(judged, "generate", config.evaluate.precision))
     threads.follow(model)
     templates = read_object(folder / TEMPLATES.name)
     limit = ((receipt.get("params") or {}).get("evaluate") or {}).get("max_new_tokens", config.evaluate.max_new_tokens)
@@ -134,14 +131,3 @@ def _require_kind(labels: tuple[str, ...] | None, name: str, to: str, must_gener
     if labels not in (None, REWARD) and must_generate:
         what = f"{name} is a classifier ({', '.join(labels or ())}): it does not generate text"
         raise RegistryError(what, where=f"--to {to}", fix='Classify a text: strop generate "…"')
-
-
-def _judged_precision(receipt: Mapping[str, Any], config: PipelineConfig) -> Precision:
-    """The precision of the evaluation; fp32 in place of bf16 where this machine only emulates it."""
-    from tasks.base.precision import computes_bf16, precision_of
-
-    judged = (receipt.get("metrics") or {}).get("precision")
-    if judged == "bf16" and not computes_bf16():
-        logger.info("generate: computes in fp32, since bf16 is only emulated here; it was evaluated in bf16")
-        return "fp32"
-    return judged if judged in ("bf16", "fp32") else precision_of(config.evaluate.precision)

@@ -84,7 +84,7 @@ class PipelineConfig(Settings):
     retention: RetentionSettings = RetentionSettings()
     """What `strop gc` removes."""
     serve: ServeSettings = ServeSettings()
-    """The HTTP server of versions."""
+    """The HTTP server, `strop serve`."""
 
 
 def load_config(path: Path = paths.PARAMS) -> PipelineConfig:

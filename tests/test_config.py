@@ -280,3 +280,10 @@ def test_what_no_library_takes_as_a_text_is_refused_with_its_place(tmp_path: Pat
     ):
         assert what in message
     assert max(map(len, message.splitlines())) < 400
+
+
+def test_no_setting_has_the_name_of_a_method_of_mappings() -> None:
+    """Prefect makes a `dict` of a configuration: Python takes an object with an attribute `keys` for a mapping."""
+    classes = settings_classes()
+    assert PipelineConfig in classes
+    assert not [f"{each.__name__}.{name}" for each in classes for name in each.model_fields if hasattr(dict, name)]

@@ -44,6 +44,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "tier": ("setting", "gate.tiers"),
     "slice": ("setting", "gate.slices"),
     "degenerate answer": ("file", "tasks/scoring/degenerate_answers.py"),
+    "gateway": ("heading", "docs/decisions/0041-gateway.md"),
     "challenger": ("name", "tasks/model_store/ledger_entries.py:challenger"),
     "canary": ("name", "tasks/model_store/canaries.py:Canary"),
     "probe": ("setting", "evaluate.probes"),
@@ -57,6 +58,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "ledger": ("heading", "docs/decisions/0003-ledger-in-git.md"),
     "retired (version)": ("heading", "docs/decisions/0033-retention.md"),
     "snapshot commit": ("file", "tasks/workspace/snapshot_commit.py"),
+    "served-path check": ("setting", "serve.engine.check"),
     "spool (of a server)": ("file", "tasks/feedback/spool.py"),
     "demonstration": ("heading", "docs/serving.md"),
 }

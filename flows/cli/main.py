@@ -42,6 +42,7 @@ from flows.cli import (
     registry,
     reproduce,
     rows,
+    serve,
     sign,
 )
 from flows.cli import run as running
@@ -86,6 +87,7 @@ COMMANDS: dict[str, tuple[Callable[..., int | None], ...]] = {
         inspect.doctor,
     ),
     "Serving": (
+        serve.serve,
         generate.generate,
         chat.chat,
         promote.approve,

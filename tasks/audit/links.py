@@ -16,6 +16,7 @@ from tasks.audit.made import check_metrics, check_model_files, check_other_outpu
 from tasks.audit.registered import check_registry_files, check_run
 from tasks.audit.report import check_report
 from tasks.audit.retired import REMOVED_LINKS, check_removed, is_retired_version
+from tasks.audit.served import check_served
 from tasks.audit.signatures import check_signatures
 from tasks.audit.stages import check_stages
 from tasks.audit.subject import Link, Subject, link
@@ -221,6 +222,7 @@ LINKS = {
     "other outputs": check_other_outputs,
     "verdict": check_verdict,
     "run": check_run,
+    "served path": check_served,
     "alias": check_alias,
 }
 

@@ -129,3 +129,18 @@ def context_length_of(config: Any) -> int | None:
     if positions is None or not starts_after_padding:
         return positions
     return int(positions) - int(config.pad_token_id or 0) - 1
+
+
+def max_input_tokens(model: Any) -> int | None:
+    """The model's maximum number of text tokens; None if its configuration has no limit."""
+    positions = context_length_of(model.config)
+    return None if positions is None else positions - virtual_tokens(model)
+
+
+def virtual_tokens(model: Any) -> int:
+    """The number of positions that a learned prompt or prefix takes before the text."""
+    return int(model.active_peft_config.num_virtual_tokens) if is_prompted(model) else 0
+
+
+def is_prompted(model: Any) -> bool:
+    return hasattr(model, "get_base_model") and bool(model.active_peft_config.is_prompt_learning)

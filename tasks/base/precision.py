@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -32,6 +32,20 @@ def best_precision() -> Precision:
 def precision_of(precision: PrecisionSetting) -> Precision:
     """The precision of a setting on this machine."""
     return best_precision() if precision == "auto" else precision
+
+
+def judged_precision(judged: str | None, stage: str, otherwise: PrecisionSetting = "auto") -> Precision:
+    """The precision in which a version computes here: that of its evaluation, but fp32 in place of bf16 where bf16 is emulated.
+
+    Args:
+        judged: that of its evaluation (metrics.json); None: not known.
+        stage: prefix of the message.
+        otherwise: the setting, if it is not known.
+    """
+    if judged == "bf16" and not computes_bf16():
+        logger.info(f"{stage}: computes in fp32, since bf16 is only emulated here; it was evaluated in bf16")
+        return "fp32"
+    return cast(Precision, judged) if judged in DTYPES else precision_of(otherwise)
 
 
 def computes_bf16() -> bool:

@@ -30,6 +30,7 @@ from tasks.erase.plan import Plan, make_plan, save_plan, saved_plan
 from tasks.erase.preferences import remove_preferences
 from tasks.erase.rewrite import has_text, rewrite
 from tasks.erase.run_reports import remove_reports
+from tasks.erase.traces import remove_traces
 from tasks.errors import VersioningError, one_line
 from tasks.feedback.erase import erase_responses
 from tasks.runtime.files import file_digest, md5_of, remove_interrupted, replacing
@@ -90,6 +91,7 @@ def _execute(plan: Plan) -> ErasureResult:
     reports = remove_reports(plan, with_repo(lambda repo: datasets_with_rows(repo, plan), COMMAND), COMMAND)
     preferences = remove_preferences(plan)
     erase_responses(paths.SPOOL, plan.responses)
+    remove_traces(plan.responses, COMMAND)
     _rewrite_raw(plan)
     add_raw()
     remotes = with_repo(lambda repo: _replace_objects(repo, objects, plan), COMMAND)

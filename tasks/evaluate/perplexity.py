@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.base.heads import context_length_of
+from tasks.base.heads import is_prompted, virtual_tokens
+from tasks.base.heads import max_input_tokens as max_input_tokens
 from tasks.dataset.rendered import Rendered
 from tasks.inference.engine import LogitsNotFinite
 
@@ -72,21 +73,6 @@ def perplexity(losses: Sequence[Loss]) -> float | None:
     return math.exp(min(sum(loss for loss, _ in losses) / tokens, 700.0)) if tokens else None
 
 
-def max_input_tokens(model: Any) -> int | None:
-    """The model's maximum number of text tokens; None if its configuration has no limit."""
-    positions = context_length_of(model.config)
-    return None if positions is None else positions - _virtual_tokens(model)
-
-
-def _virtual_tokens(model: Any) -> int:
-    """The number of positions that a learned prompt or prefix takes before the text."""
-    return int(model.active_peft_config.num_virtual_tokens) if _is_prompted(model) else 0
-
-
-def _is_prompted(model: Any) -> bool:
-    return hasattr(model, "get_base_model") and bool(model.active_peft_config.is_prompt_learning)
-
-
 def token_losses(model: Any, examples: list[Example]) -> list[list[float]]:
     """The loss of each answer token of each example, in one forward pass."""
     losses, counted = _losses(model, examples)
@@ -125,8 +111,8 @@ def _losses(model: Any, examples: list[Example]) -> tuple[Any, Any]:
 def _logits(model: Any, ids: Any, attention: Any, positions: Any) -> Any:
     """Logits at `positions` only: the logits of all positions would take most of the time and memory."""
     # a learned prompt precedes the tokens and has logits too; a prefix is in the key-value cache
-    if _is_prompted(model) and model.active_peft_config.peft_type != "PREFIX_TUNING":
-        positions = positions + _virtual_tokens(model)
+    if is_prompted(model) and model.active_peft_config.peft_type != "PREFIX_TUNING":
+        positions = positions + virtual_tokens(model)
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     if "logits_to_keep" in inspect.signature(inner.forward).parameters:
         return model(input_ids=ids, attention_mask=attention, logits_to_keep=positions, use_cache=False).logits

@@ -16,6 +16,10 @@ SOURCE_TYPES = {"human": "HUMAN", "llm": "LLM_JUDGE", "code": "CODE"}
 """MLflow's types of the source of an assessment."""
 FEEDBACK_ID = "strop.feedback_id"
 """Metadata of an assessment: MLflow has no id by which feedback could be stored once."""
+FEEDBACK_WHEN = "strop.feedback_when"
+"""Metadata of an assessment: when the feedback was given, in seconds since 1970. Later feedback with the same id replaces it."""
+FEEDBACK_CHOICE = "strop.choice"
+"""Metadata of an assessment: the index of the answer, if it is not the first."""
 
 
 def event_attributes(feedback: Feedback) -> dict[str, Any]:
@@ -35,7 +39,8 @@ def assessment_of(feedback: Feedback) -> dict[str, Any]:
         "name": feedback.name,
         "value": feedback.value,
         "source": (SOURCE_TYPES[feedback.source], feedback.user),
-        "metadata": {FEEDBACK_ID: feedback.id},
+        "metadata": {FEEDBACK_ID: feedback.id, FEEDBACK_WHEN: repr(feedback.when)}
+        | ({FEEDBACK_CHOICE: str(feedback.choice)} if feedback.choice else {}),
     }
     if feedback.type != "demonstration" and feedback.explanation:
         assessment["rationale"] = feedback.explanation

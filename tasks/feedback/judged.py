@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +30,19 @@ class JudgedAnswer:
         return self.response.answers[self.choice]
 
 
-def judged_answers(spool: Path, damage: list[str] | None = None) -> list[JudgedAnswer]:
+def judged_answers(
+    spool: Path, damage: list[str] | None = None, reviews: Iterable[Feedback] = ()
+) -> list[JudgedAnswer]:
     """In the order in which they were first judged. Texts of other responses are read, but not parsed.
 
     Args:
         damage: messages about damaged records are appended here.
+        reviews: feedback on these answers that is not in the spool.
     """
     erased = read_erased(spool)
     first: dict[tuple[str, int], float] = {}
     latest: dict[tuple[str, int], dict[str, Feedback]] = {}
-    for item in sorted(_feedback(spool, damage), key=lambda item: item.when):
+    for item in sorted([*_feedback(spool, damage), *reviews], key=lambda item: item.when):
         if item.response not in erased:
             judged = (item.response, item.choice)
             first.setdefault(judged, item.when)

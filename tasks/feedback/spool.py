@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from tasks.feedback.lines import Line, encode_line, read_lines
 
 SUFFIX = ".records"
-LOCK = "writer.lock"
+LOCK, DELIVERY_LOCK = "writer.lock", "delivery.lock"
 MOST_GATEWAYS = 1000
 """On one machine."""
 DAY_SECONDS = 86_400.0
@@ -48,6 +48,12 @@ def read_spool(spool: Path, damage: list[str] | None = None) -> Iterator[Line]:
 def folder_lock(folder: Path) -> FileLock:
     """Held by the writer of a folder while it lives."""
     return FileLock(folder / LOCK)
+
+
+def delivery_lock(spool: Path) -> FileLock:
+    """Held while records are delivered to MLflow: of several gateways one delivers at a time, and an erasure waits for it."""
+    spool.mkdir(parents=True, exist_ok=True)
+    return FileLock(spool / DELIVERY_LOCK)
 
 
 class SpoolWriter:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 LINE_EVERY_SECONDS = 30.0
 TAIL_BYTES = 2000
-WHERE = "evaluate.engine.command"
+OWNER = "evaluate.engine"
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,25 @@ class ServerProcess:
 
 
 @contextmanager
-def started_server(settings: ServerSettings, folder: Path, dtype: str, log: Path) -> Iterator[ServerProcess]:
+def started_server(
+    settings: ServerSettings,
+    folder: Path,
+    dtype: str,
+    log: Path,
+    owner: str = OWNER,
+    environment: Mapping[str, str] | None = None,
+    is_needed: Callable[[], bool] = lambda: True,
+) -> Iterator[ServerProcess]:
     """The server of the model in `folder`, as soon as it answers.
+
+    Args:
+        owner: the settings of the server, for messages.
+        environment: further variables of its environment.
+        is_needed: if it returns False while the server starts, the server is ended.
 
     Raises:
         ConfigError: the command cannot be run, or has ended.
-        SourceError: it does not answer within `start_seconds`.
+        SourceError: it does not answer within `start_seconds`, or is not needed any more.
     """
     assert settings.command is not None
     port = _free_port()
@@ -71,12 +84,12 @@ def started_server(settings: ServerSettings, folder: Path, dtype: str, log: Path
         process = subprocess.Popen(
             [sys.executable, supervise.__file__, str(os.getpid()), *_filled_in(_placed(settings.command), values)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {**(environment or {})},
             start_new_session=True,
         )  # fmt: skip
     server = ServerProcess(process, log, port)
     try:
-        _wait(server, settings)
+        _wait(server, settings, owner, is_needed)
         yield server
     finally:
         _end(process)
@@ -97,27 +110,30 @@ def _filled_in(command: Sequence[str], values: dict[str, str]) -> list[str]:
     return arguments
 
 
-def _wait(server: ServerProcess, settings: ServerSettings) -> None:
+def _wait(server: ServerProcess, settings: ServerSettings, owner: str, is_needed: Callable[[], bool]) -> None:
     started = last_line = time.monotonic()
+    stage, where = owner.partition(".")[0], f"{owner}.command"
     logger.info(
-        f"evaluate: starts {settings.command[0] if settings.command else ''}; up to {settings.start_seconds:g} s"
+        f"{stage}: starts {settings.command[0] if settings.command else ''}; up to {settings.start_seconds:g} s"
     )
     while served_models(server.base_url, settings.api_key_env) is None:
         if fault := server.fault():
-            raise ConfigError(fault, where=WHERE, fix="Correct the command, or its environment")
+            raise ConfigError(fault, where=where, fix="Correct the command, or its environment")
+        if not is_needed():
+            raise SourceError("is not needed any more", where=where)
         now = time.monotonic()
         if now - started > settings.start_seconds:
             what = f"the server does not answer after {settings.start_seconds:g} s: {server.tail()}"
-            raise SourceError(what, where=WHERE, fix="Raise evaluate.engine.start_seconds, or correct the command")
+            raise SourceError(what, where=where, fix=f"Raise {owner}.start_seconds, or correct the command")
         if now - last_line > LINE_EVERY_SECONDS:
             last_line = now
-            logger.info(f"evaluate: waits for the server ({now - started:.0f} s): {server.tail()[-150:]}")
+            logger.info(f"{stage}: waits for the server ({now - started:.0f} s): {server.tail()[-150:]}")
         time.sleep(POLL_SECONDS)
     if holder := older_holder(server.port, server.process.pid):
         what = f"port {server.port}, which the server was to have, is held by {holder}, which answered in its place"
-        raise SourceError(what, where=WHERE, fix="Run again: it gets another port")
+        raise SourceError(what, where=where, fix="Run again: it gets another port")
     if fault := server.fault():
-        raise ConfigError(fault, where=WHERE, fix="Correct the command, or its environment")
+        raise ConfigError(fault, where=where, fix="Correct the command, or its environment")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

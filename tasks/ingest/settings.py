@@ -108,9 +108,9 @@ class Source(Settings):
     """sql: how far below the watermark's last value each run reads, as a row may be committed after one with a higher value:
     seconds for a time, days for a date, else a number. Rows that raw contains are not collected twice."""
     tracking_uri: str | None = None
-    """traces: the MLflow server or file."""
+    """traces: the MLflow server or file. served: the registry, if feedback that people give in MLflow counts, too."""
     experiment: str | None = None
-    """traces: the experiment's name."""
+    """traces: the experiment's name. served: that of the model, `register.model_name`."""
     rating: str | None = None
     """traces, served: the name of the feedback that rates an answer; traces without it are skipped. served: None: ratings make no
     rows."""

@@ -49,9 +49,13 @@ class Prompts:
         Raises:
             ConfigError: the chat template rejects the turns.
         """
+        return self.chat_prompt(messages, tools).ids
+
+    def chat_prompt(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> Prompt:
+        """As `of_chat`, with its text."""
         language = _language_of(messages) if tools else "en"  # of the text that lists the tools
         context = Conversation(list(messages), tuple(tools), language)
-        return self.of_context(self.chat.adapt_context(context)).ids
+        return self.of_context(self.chat.adapt_context(context))
 
     def of_context(self, context: Conversation, thinks: bool | None = None) -> Prompt:
         """The prompt of an adapted conversation (`ChatFormat.adapt_context`) without its answer.

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from tasks.feedback.settings import RecordSettings
 from tasks.runtime.base_settings import Settings
 from tasks.serve.canary_settings import CanarySettings
+from tasks.serve.deliver.settings import DeliverSettings, ReviewSettings
+from tasks.serve.engine.engine_settings import EngineSettings
 from tasks.serve.shadow.settings import ShadowSettings
 
 Role = Literal["predict", "feedback", "admin"]
@@ -57,15 +59,21 @@ class ServeSettings(Settings):
     """The port; 0: a free one."""
     host_names: tuple[str, ...] = ()
     """Further host names under which clients reach the server, such as `models.example.com`. Requests with others are refused."""
-    keys: tuple[KeySettings, ...] = ()
+    api_keys: tuple[KeySettings, ...] = ()
     """API keys beside that of the project, which is in `.strop/serve/key` and has all roles."""
     allow_unpromoted: bool = False
     """Whether `<model>@vN` may name a version that did not pass the gate and never served, or was rejected."""
     loaded_versions: Annotated[int, Field(ge=1, le=100)] = 1
     """Versions loaded beside the champion, for `<model>@vN` and `<model>@challenger`; the one that was used least recently is
     unloaded first. Each takes the memory of a model."""
+    engine: EngineSettings = EngineSettings()
+    """What computes the answers."""
     limits: LimitSettings = LimitSettings()
     """Limits of requests and connections."""
+    deliver: DeliverSettings = DeliverSettings()
+    """Traces in MLflow of what was served."""
+    review: ReviewSettings = ReviewSettings()
+    """Answers that people should look at, in a review queue of MLflow."""
     record: RecordSettings = RecordSettings()
     """What is written of requests, answers and feedback."""
     canary: CanarySettings = CanarySettings()
@@ -75,7 +83,7 @@ class ServeSettings(Settings):
 
     @model_validator(mode="after")
     def _names_keys_once(self) -> "ServeSettings":
-        names = [key.name for key in self.keys]
+        names = [key.name for key in self.api_keys]
         if repeated := sorted({name for name in names if names.count(name) > 1 or name == PROJECT_KEY}):
             raise ValueError(f"several keys have the name {repeated[0]}")
         return self

@@ -1,8 +1,8 @@
-"""The server of a project: it serves the champion of the ledger, and the next one when it changes.
+"""The server of a project: `strop serve`. It serves the champion of the ledger, and the next one when it changes.
 
 run(config, start_engine)      # until SIGTERM or Ctrl-C
 
-This process has neither torch nor MLflow: engines are processes of their own.
+This process has neither torch nor MLflow: engines are processes of their own (docs/decisions/0041-gateway.md).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tasks import paths
 from tasks.serve.access.keys import KeyRing, open_key_ring
 from tasks.serve.app.gateway import Gateway
 from tasks.serve.app.interfaces import Recorder, RecordsNothing, Route
+from tasks.serve.deliver.client import DelivererClient
 from tasks.serve.metrics import ServeMetrics
 from tasks.serve.record.problems import record_problems
 from tasks.serve.recording import recording
@@ -45,7 +46,7 @@ def run(config: PipelineConfig, factory: EngineFactory, settings: ServeSettings 
     """
     settings = settings or config.serve
     git.require_repository()
-    keys = open_key_ring(settings.keys, paths.SERVE_KEY)
+    keys = open_key_ring(settings.api_keys, paths.SERVE_KEY)
     allow_files(settings.limits.connections)
     for what, fix in record_problems(config):
         logger.warning(f"serve: {what}. {fix}")
@@ -66,7 +67,7 @@ async def _serve(
 
     versions = Versions(config.register_.model_name, factory, settings, count_swap, metrics.refusals.inc)
     watch = LedgerWatch(versions, config.register_.ledger_remote)
-    async with recording(config, settings.record, metrics) as spooled:
+    async with DelivererClient(settings), recording(config, settings.record, metrics) as spooled:
         recorder: Recorder = spooled or RecordsNothing()
         works = [watch.run(), versions.follow()]
         if settings.shadow.share:

@@ -32,6 +32,8 @@ PROMOTED_TAG = "strop.promoted"
 """Who put the version into service, or rejected it, when, and why: as in that entry, for readers of the registry."""
 RETIRED_TAG = "strop.retired"
 """Who retired the version, when, and why: `strop gc` removes the files of its model."""
+SERVED_TAG = "strop.served."
+"""Begins the tag of a served-path check; its end is the digest of the engine, its value `passed` or `failed`."""
 ANCHORS = (JUDGED_TAG, LEDGER_TAG)
 WRITABLE_TAG = "strop.writable"
 """Written to a version without a receipt, to learn whether this login may write."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.errors import RegistryError
+from tasks.feedback.traces import RESPONSE_TAG
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.connection import all_pages, mlflow_errors, require_reachable, silence_mlflow
 from tasks.tracking.login import login_within
@@ -29,13 +30,13 @@ def require_experiment(uri: str, experiment: str) -> None:
     Raises:
         RegistryError: as `judged_traces`.
     """
-    with _opened(uri, experiment):
+    with opened_experiment(uri, experiment):
         pass
 
 
 def judged_traces(uri: str, experiment: str, with_content: bool, only_people: bool = False) -> Iterator[dict[str, Any]]:
     """The traces of an experiment that were assessed, oldest first; assessments by an LLM judge and those that another one
-    overrides do not count.
+    overrides do not count. Without those of a server of ours, whose feedback a source of kind `served` reads.
 
     Keys: "trace_id", "changed" (ms since 1970), "values" (feedback or expectation → its last value), "request" and
     "response". The last two are JSON text, and null without `with_content`.
@@ -47,7 +48,7 @@ def judged_traces(uri: str, experiment: str, with_content: bool, only_people: bo
     Raises:
         RegistryError: the server cannot be reached, the file is missing or of another version, or it has no such experiment.
     """
-    with _opened(uri, experiment) as (client, experiment_id):
+    with opened_experiment(uri, experiment) as (client, experiment_id):
         search = partial(
             client.search_traces,
             locations=[experiment_id],
@@ -57,7 +58,7 @@ def judged_traces(uri: str, experiment: str, with_content: bool, only_people: bo
         for trace in all_pages(search):
             assessments = [a for a in trace.info.assessments if _counts(a, only_people)]
             assessments.sort(key=lambda a: a.last_update_time_ms or 0)
-            if assessments:
+            if assessments and RESPONSE_TAG not in trace.info.tags:
                 data = {"request": trace.data.request, "response": trace.data.response}
                 changed = assessments[-1].last_update_time_ms or 0
                 values = {a.name: a.value for a in assessments}
@@ -70,12 +71,13 @@ def _counts(assessment: Any, only_people: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(uri: str, experiment: str) -> Iterator[tuple[MlflowClient, str]]:
+def opened_experiment(uri: str, experiment: str) -> Iterator[tuple[MlflowClient, str]]:
     """The client, and the id of the experiment; errors of MLflow within the block are converted."""
     uri = with_driver(absolute_uri(uri))  # as in `tracking_uri`
     path = path_of(uri)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_MODEL_CATALOG_URI", "")  # prices of hosted models, from the network
     silence_mlflow()
     is_ours = path is not None and path == absolute_path(paths.REGISTRY_FOLDER / path.name)
     with login_within(uri) as address:

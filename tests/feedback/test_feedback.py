@@ -17,6 +17,7 @@ from tasks.feedback.records import Answer, Feedback, ServedResponse, new_respons
 from tasks.feedback.settings import RecordSettings
 from tasks.feedback.spool import segments
 from tasks.feedback.store import Giver
+from tasks.feedback.traces import trace_of
 from tasks.pii.settings import PiiSettings
 
 
@@ -259,7 +260,25 @@ def test_names_are_those_of_opentelemetry_and_mlflow() -> None:
     assert conventions.event_attributes(comment)["gen_ai.evaluation.explanation"] == "太长了"
     assessment = conventions.assessment_of(good)
     assert (assessment["source"], assessment["rationale"]) == (("HUMAN", "u"), "short")
-    assert assessment["metadata"] == {"strop.feedback_id": "fb_1"}
+    assert assessment["metadata"] == {"strop.feedback_id": "fb_1", "strop.feedback_when": "1.0"}
+
+
+def test_the_attributes_of_a_trace_are_names_of_opentelemetry() -> None:
+    from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as names
+
+    sampling = {"temperature": 0.5, "top_p": 0.9, "max_tokens": 5, "seed": 1, "stop": ["。"], "logprobs": 2}
+    trace = trace_of(response(sampling=sampling, unit="c1", prompt_tokens=7, error="engine_lost"))
+    known = {value for name, value in vars(names).items() if name.startswith("GEN_AI_") and isinstance(value, str)}
+    assert set(trace.attributes) - known == {"error.type"}
+    assert trace.attributes["gen_ai.request.stop_sequences"] == ["。"]
+    assert trace.attributes["gen_ai.usage.input_tokens"] == 7
+    assert trace.name == "chat toy@v3"
+
+
+def test_a_trace_has_no_text_that_the_record_omits() -> None:
+    trace = trace_of(response(prompt={"family": "qa"}, answers=(Answer("", "stop", 3),), omitted="pii_email"))
+    assert (trace.inputs, trace.outputs) == (None, None)
+    assert (trace.tags["strop.omitted"], trace.tags["strop.family"]) == ("pii_email", "qa")
 
 
 def test_a_document_needs_only_an_id_and_a_value() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from support.project import REPOSITORY
 
+from tasks.serve.settings import ServeSettings
+
 
 def _yaml(name: str) -> Any:
     return YAML(typ="safe").load((REPOSITORY / name).read_text(encoding="utf-8"))
@@ -41,7 +43,7 @@ def test_every_setting_of_the_team_is_in_the_example_and_used() -> None:
     used = set(re.findall(r"\$\{([A-Z0-9_]+)", compose))
     documented = set(re.findall(r"^([A-Z0-9_]+)=", (REPOSITORY / "mlflow/team.env.example").read_text(), re.MULTILINE))
     assert used == documented
-    assert set(_yaml("mlflow/compose.yaml")["services"]) == {"mlflow", "database", "s3"}
+    assert set(_yaml("mlflow/compose.yaml")["services"]) == {"mlflow", "database", "s3", "gateway", "engine"}
 
 
 def test_the_teams_server_listens_on_loopback_by_default_and_its_secrets_are_in_no_address() -> None:
@@ -56,6 +58,20 @@ def test_the_teams_server_listens_on_loopback_by_default_and_its_secrets_are_in_
         text = (REPOSITORY / "mlflow" / script).read_text()
         assert "--app-name basic-auth" in text
         assert "umask 077" in text
+
+
+def test_the_gateway_listens_on_loopback_by_default_and_its_engine_on_no_port_of_the_host() -> None:
+    services = _yaml("mlflow/compose.yaml")["services"]
+    gateway, engine = services["gateway"], services["engine"]
+    assert gateway["ports"] == ["${GATEWAY_BIND:-127.0.0.1}:8000:8000"]
+    assert "ports" not in engine
+    assert (gateway["profiles"], engine["profiles"]) == (["serve", "gpu"], ["gpu"])
+    seconds = int(gateway["stop_grace_period"].removesuffix("s"))
+    assert seconds > ServeSettings().limits.drain_seconds
+    image = (REPOSITORY / "mlflow" / "gateway.Dockerfile").read_text()
+    copied = [name for line in re.findall(r"^COPY (.+) \S+$", image, re.MULTILINE) for name in line.split()]
+    assert all((REPOSITORY / name).exists() for name in copied)
+    assert "HOME=/tmp" in image  # the user has no home there
 
 
 def test_the_scripts_of_the_registry_are_valid_and_no_python_shadows_mlflow() -> None:

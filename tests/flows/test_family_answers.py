@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -100,9 +99,9 @@ def test_it_computes_in_the_precision_of_its_evaluation_where_the_machine_can(
     judged: str, is_native: bool, used: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "computes_bf16", lambda: is_native)
-    setting: Any = SimpleNamespace(evaluate=SimpleNamespace(precision="auto"))
-    assert loading._judged_precision({"metrics": {"precision": judged}}, setting) == used
-    assert loading._judged_precision({}, setting) == ("bf16" if is_native else "fp32")
+    assert precision.judged_precision(judged, "generate") == used
+    assert precision.judged_precision(None, "generate") == ("bf16" if is_native else "fp32")
+    assert precision.judged_precision(None, "generate", "fp32") == "fp32"
 
 
 @pytest.fixture

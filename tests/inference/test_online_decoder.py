@@ -242,6 +242,10 @@ def test_an_answer_satisfies_its_schema_also_a_chinese_one(llama: Any, temperatu
         assert run.tokens("free") == free
         any_object = run.grammars.constraint("{}")
         assert torch.isfinite(any_object.mask(torch.zeros(400))).sum() < 30, "an object begins with a brace"
+        spaces = run.tokenizer("{" + 70 * " ")["input_ids"]
+        for token in spaces:
+            any_object.take(token)
+        assert any_object.is_complete, "white space ends"
         with pytest.raises(RequestRejected, match="cannot be compiled") as caught:
             run.grammars.constraint('{"type": "nothing"}')
         assert caught.value.code == "invalid_schema"

@@ -19,6 +19,7 @@ from support.toyledger import make_ledger
 from support.toyserving import records
 
 from tasks.feedback.records import RESPONSE
+from tasks.serve.own_code import own_command, own_environment
 
 SCRIPT = REPOSITORY / "tests/support/serve_toys.py"
 
@@ -66,3 +67,15 @@ def test_the_process_serves_and_completes_its_streams_after_sigterm(
     assert report == {"heavy": [], "open": []}
     (response,) = records(RESPONSE)
     assert (response["version"], response["answers"][0]["text"]) == (1, "v1 一 二 three four"), "written before the end"
+
+
+def test_processes_of_the_server_run_its_code_in_a_project_that_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/__init__.py").write_text("raise SystemExit('the code of the project')")
+    (tmp_path / "plugin_of_the_project.py").touch()
+    monkeypatch.chdir(tmp_path)
+    for module in ("tasks.serve.own_code", "plugin_of_the_project"):
+        done = subprocess.run(own_command(module), env=own_environment(), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")

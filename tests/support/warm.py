@@ -54,7 +54,7 @@ LIBRARIES = (
     "trl",
     "prefect",
 )
-ROUTED = ("tasks", "tasks.register.logged_model", "flows.preflight.process")
+ROUTED = ("tasks", "tasks.register.logged_model", "tasks.serve.engine.worker", "flows.preflight.process")
 STROP = "flows.cli.main"
 WARM_COMMAND = "STROP_TEST_WARM_COMMAND"
 KILLED = 137
@@ -62,8 +62,11 @@ CLIENT = """#!{python} -ISu
 import array, json, os, signal, socket, sys
 arguments = sys.argv[1:]
 routed = {routed!r} if os.environ.pop({variable!r}, "") == "" else {routed!r} + ({strop!r},)
+module_arguments = arguments[1:] if arguments[:1] == ["-P"] else arguments
+if module_arguments[:1] == ["-m"]:
+    arguments = module_arguments
 if arguments[:1] != ["-m"] or len(arguments) < 2 or arguments[1] not in routed:
-    os.execv({python!r}, [{command!r}, *arguments])  # it takes itself for this command, and starts others by it
+    os.execv({python!r}, [{command!r}, *sys.argv[1:]])  # it takes itself for this command, and starts others by it
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({address!r})
 umask = os.umask(0)

@@ -34,6 +34,7 @@ MEANINGS = {
     "other outputs": "Everything else that the stages wrote.",
     "verdict": "The gate's decision on this model, and the approvals of people.",
     "run": "The registry's copies of parameters, metrics, curves and reports.",
+    "served path": "The engines, other than that of the evaluation, on which the version was checked before it served there.",
     "alias": "The registry's name of the model in service.",
     "files": "The files of a retired version, which retention removed.",
     "rebuilt dataset": "The dataset, made again from the raw rows.",

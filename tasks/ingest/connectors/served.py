@@ -5,12 +5,17 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from tasks import paths
+from tasks.errors import RegistryError, SourceError
 from tasks.feedback.judged import judged_answers
+from tasks.feedback.records import Feedback
 from tasks.feedback.rows import ServedRows, served_rows
 from tasks.feedback.select import Selection
+from tasks.feedback.spool import segments
+from tasks.feedback.store import read_salt
 from tasks.ingest.connectors.connector import Connector, OpenItem
 from tasks.ingest.connectors.listing import ItemState, Listing
 from tasks.ingest.readers.raw_record import RawRecord
+from tasks.ingest.secrets import filled_in
 from tasks.ingest.settings import Source
 from tasks.records.origin import SERVED_ANSWER
 from tasks.runtime.files import content_digest
@@ -21,6 +26,10 @@ class Served(Connector):
     """The spool is the only item; its stamp is the digest of its rows, so that requests without feedback are nothing new."""
 
     record_key = SERVED_ANSWER
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self.uses_mlflow = source.tracking_uri is not None
 
     def list_items(self) -> Listing:
         damage: list[str] = []
@@ -43,7 +52,22 @@ def _rows_of(source: Source, damage: list[str] | None = None) -> ServedRows:
         source.cap_per_user,
         source.free_prompts,
     )
-    return served_rows(judged_answers(paths.SPOOL, damage), selection)
+    return served_rows(judged_answers(paths.SPOOL, damage, _reviews(source)), selection)
+
+
+def _reviews(source: Source) -> list[Feedback]:
+    """What people said in MLflow of answers in the spool."""
+    if source.tracking_uri is None or not segments(paths.SPOOL):
+        return []
+    assert source.experiment is not None
+    from tasks.tracking.reviews import reviewed
+
+    uri = filled_in(source.tracking_uri, source.name)
+    ratings = [source.rating] if source.rating else []
+    try:
+        return reviewed(uri, source.experiment, read_salt(paths.SPOOL), ratings)
+    except RegistryError as error:
+        raise SourceError(error.what, where=f"source `{source.name}`, {error.where}", fix=error.fix) from error
 
 
 def _notes(source: Source, rows: ServedRows) -> list[str]:

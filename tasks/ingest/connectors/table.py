@@ -61,7 +61,11 @@ def _traces_problem(settings: Mapping[str, Any]) -> str | None:
 
 
 def _served_problem(settings: Mapping[str, Any]) -> str | None:
-    return None if settings["shape"] == "row" else "kind `served` returns records of shape `row`"
+    if settings["shape"] != "row":
+        return "kind `served` returns records of shape `row`"
+    if (settings["tracking_uri"] is None) != (settings["experiment"] is None):
+        return "kind `served` needs both `tracking_uri` and `experiment`, or neither: where people review answers in MLflow"
+    return None
 
 
 CONNECTORS: PluginTable[SourceKind] = PluginTable(
@@ -95,7 +99,10 @@ CONNECTORS: PluginTable[SourceKind] = PluginTable(
         ),
         "served": SourceKind(
             "tasks.ingest.connectors.served:Served",
-            allows={"rating", "rating_min", "feedback_from", "cap_per_user", "free_prompts"},
+            allows={
+                *("rating", "rating_min", "feedback_from", "cap_per_user", "free_prompts"),
+                *("tracking_uri", "experiment"),
+            },
             problem=_served_problem,
         ),
     },

@@ -85,7 +85,7 @@ def open_key_ring(
     """
     keys = [Key(digest_of(_project_key(project_key).encode()), Caller(PROJECT_KEY, ALL_ROLES))]
     for key in settings:
-        where = f"serve.keys, {key.name}"
+        where = f"serve.api_keys, {key.name}"
         value = environment.pop(key.api_key_env, "")
         if len(value) < LEAST_CHARACTERS:
             what = f"is shorter than {LEAST_CHARACTERS} characters" if value else "is not set"

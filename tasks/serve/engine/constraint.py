@@ -12,6 +12,8 @@ from tasks.serve.engine.request import RequestRejected
 
 ANY_OBJECT = '{"type": "object"}'
 LOGS_NOTHING = 0
+WHITE_SPACE = r"[ \n\r\t]{1,64}"
+"""Between two parts of a JSON text. Without a limit, a model may write white space up to its last token."""
 
 
 class Grammars:
@@ -38,7 +40,8 @@ class Grammars:
         try:
             document = json.loads(schema)
             text = json.dumps(document) if document not in ({}, True) else ANY_OBJECT
-            matcher = LLMatcher(self.tokenizer, LLMatcher.grammar_from_json_schema(text), log_level=LOGS_NOTHING)
+            grammar = LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_pattern": WHITE_SPACE})
+            matcher = LLMatcher(self.tokenizer, grammar, log_level=LOGS_NOTHING)
         except (ValueError, RecursionError) as error:
             raise _rejected(str(error)) from error
         if matcher.is_error():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from tasks.inference.decoder import Row
-from tasks.scoring.read_answer import AnswerReader, ReadAnswer
+from tasks.scoring.read_answer import AnswerReader
 from tasks.serve.engine.choose import Chooser, log_probabilities, token_logprob
-from tasks.serve.engine.request import Delta, EngineFailed, Event, Finished, FinishReason, TokenLogprob
+from tasks.serve.engine.ending import ending
+from tasks.serve.engine.request import Delta, EngineFailed, Event, FinishReason, TokenLogprob
 from tasks.serve.engine.text_stream import TextStream
 
 Sink = Callable[[Event | Exception], None]
@@ -82,43 +81,13 @@ class OnlineRow(Row):
     def _finish(self, reason: FinishReason) -> None:
         sent = 0 if self.reader.may_call else len(self.stream.sent)
         self.stream.finish(self.answer)
-        text = self.stream.sent
-        read = self.reader.read(text) if self.is_task or self.reader.may_call else None
-        calls = _calls_of(read) if read is not None and self.reader.may_call else ()
-        if self.stream.is_stopped:
-            reason = "stop"
-        kept = self._kept_logprobs(len(text) - sent)
-        piece = "" if calls else text[sent:]
-        if piece or kept:
-            self.sink(Delta(self.index, piece, kept))
-        value = (read.as_json, read.is_unparsed) if read is not None and self.is_task else (None, False)
-        if calls and reason == "stop":
-            reason = "tool_calls"
-        self.sink(Finished(self.index, reason, text, len(self.answer), calls, *value))
+        events = ending(
+            self.index, self.stream, sent, self.reader, reason,
+            is_task=self.is_task, tokens=len(self.answer), logprobs=self._taken_logprobs(),
+        )  # fmt: skip
+        for event in events:
+            self.sink(event)
 
     def _taken_logprobs(self) -> tuple[TokenLogprob, ...]:
         taken, self._logprobs = tuple(self._logprobs), []
         return taken
-
-    def _kept_logprobs(self, characters: int) -> tuple[TokenLogprob, ...]:
-        """Those of the last piece. Tokens of a stop string, which is not part of the answer, are left out."""
-        taken = self._taken_logprobs()
-        if not self.stream.is_stopped:
-            return taken
-        kept: list[TokenLogprob] = []
-        while len(kept) < len(taken) and sum(len(each.text) for each in kept) < characters:
-            kept.append(taken[len(kept)])
-        return tuple(kept)
-
-
-def _calls_of(read: ReadAnswer) -> tuple[dict[str, Any], ...]:
-    """Calls with their arguments as JSON text; () for any other answer."""
-    if read.kind != "tool_calls" or read.is_unparsed:
-        return ()
-    return tuple(
-        {"name": call["name"], "arguments": _as_text(call.get("arguments", {}))} for call in read.as_json or ()
-    )
-
-
-def _as_text(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

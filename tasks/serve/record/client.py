@@ -15,16 +15,14 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from tasks.feedback.check import FeedbackRefused
 from tasks.feedback.records import ServedResponse, Stored
-from tasks.runtime.import_closure import ROOT
+from tasks.serve.own_code import own_command, own_environment
 from tasks.serve.record.start import Start
 
 logger = logging.getLogger(__name__)
@@ -136,9 +134,9 @@ class RecorderClient:
     async def _begin(self) -> asyncio.StreamReader:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "tasks.serve.record.process", str(theirs.fileno())]
+            command = own_command("tasks.serve.record.process", str(theirs.fileno()))
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=_environment()
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=own_environment()
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._writer.write(_line(self.start.as_json()))
@@ -190,12 +188,6 @@ class RecorderClient:
             if not future.done():
                 future.set_exception(RecorderLost())
         self._tickets.clear()
-
-
-def _environment() -> dict[str, str]:
-    """That of this process, with its own code first: it may have been started in any folder."""
-    folders = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
 
 
 def _line(message: Mapping[str, Any]) -> bytes:

@@ -47,6 +47,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "gateway": ("heading", "docs/decisions/0041-gateway.md"),
     "challenger": ("name", "tasks/model_store/ledger_entries.py:challenger"),
     "canary": ("name", "tasks/model_store/canaries.py:Canary"),
+    "shadow": ("setting", "serve.shadow"),
     "probe": ("setting", "evaluate.probes"),
     "judge": ("setting", "evaluate.judge"),
     "rubric": ("name", "tasks/evaluate/judge/rubric.py:Rubric"),

@@ -21,9 +21,10 @@ def serve(port: Port = None, host: Host = None) -> None:
 
     A promotion or rollback takes effect without a restart. The API key is in .strop/serve/key; see docs/serving.md."""
     config = enter_project()
+    from flows.canary_process import canary_process
     from tasks.serve.stage import run
     from tasks.serve.versions.factory import engine_factory
     from tasks.serve.versions.start_engine import start_engine
 
     changes = {name: value for name, value in (("port", port), ("host", host)) if value is not None}
-    run(config, engine_factory(config, start_engine), config.serve.model_copy(update=changes))
+    run(config, engine_factory(config, start_engine), config.serve.model_copy(update=changes), [canary_process()])

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
@@ -23,6 +24,7 @@ from tasks.serve.record.problems import record_problems
 from tasks.serve.recording import recording
 from tasks.serve.server import GatewayServer, allow_files, listen
 from tasks.serve.settings import ServeSettings
+from tasks.serve.side_process import SideProcess
 from tasks.serve.versions.ledger_watch import LedgerWatch
 from tasks.serve.versions.loaded import EngineFactory
 from tasks.serve.versions.versions import Versions
@@ -34,11 +36,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(config: PipelineConfig, factory: EngineFactory, settings: ServeSettings | None = None) -> None:
+def run(
+    config: PipelineConfig,
+    factory: EngineFactory,
+    settings: ServeSettings | None = None,
+    beside: Sequence[SideProcess] = (),
+) -> None:
     """Serves until SIGTERM or Ctrl-C; then answers under way are completed.
 
     Args:
         settings: in place of `serve:` in params.yaml.
+        beside: further processes, which run as long as the server.
 
     Raises:
         ConfigError: a key is missing.
@@ -54,7 +62,14 @@ def run(config: PipelineConfig, factory: EngineFactory, settings: ServeSettings 
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     logger.info(f"serve: http://{shown}:{port}/v1, its key is in {paths.SERVE_KEY}")
-    asyncio.run(_serve(config, factory, settings, keys, listener))
+    asyncio.run(_with_processes(beside, _serve(config, factory, settings, keys, listener)))
+
+
+async def _with_processes(beside: Sequence[SideProcess], work: Coroutine[Any, Any, None]) -> None:
+    async with AsyncExitStack() as stack:
+        for process in beside:
+            await stack.enter_async_context(process)
+        await work
 
 
 async def _serve(

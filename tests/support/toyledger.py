@@ -19,7 +19,7 @@ from tasks.model_store.ledger_entries import Entry, champion_version, judgement_
 from tasks.runtime.files import canonical_json
 from tasks.serve.app.application import make_application
 from tasks.serve.app.gateway import Gateway
-from tasks.serve.app.interfaces import Recorder, RecordsNothing, Route
+from tasks.serve.app.interfaces import Feedback, Recorder, RecordsNothing, Route
 from tasks.serve.engine.request import EngineFailed
 from tasks.serve.settings import ServeSettings
 from tasks.serve.versions.ledger_watch import LedgerWatch
@@ -86,14 +86,14 @@ class ToyFactory:
 
 
 class World:
-    def __init__(self, recorder: Recorder | None = None, **settings: Any) -> None:
+    def __init__(self, recorder: Recorder | None = None, feedback: Feedback | None = None, **settings: Any) -> None:
         self.factory = ToyFactory()
         self.swaps: list[tuple[float, int]] = []
         """When each version began to serve."""
         self.settings = ServeSettings(**settings)
         self.versions = Versions(MODEL, self.factory, self.settings, self._note)
         self.watch = LedgerWatch(self.versions, poll=0.005)
-        self.gateway = Gateway(self.settings, self.versions, key_ring(), recorder or RecordsNothing())
+        self.gateway = Gateway(self.settings, self.versions, key_ring(), recorder or RecordsNothing(), feedback)
         self.app = make_application(self.gateway)
 
     def _note(self, old: Route | None, new: Route) -> None:

@@ -8,15 +8,13 @@ It ends when its standard input is closed, or when its parent ends. While MLflow
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tasks import paths
 from tasks.errors import StropError
+from tasks.serve.side_process import end_with_input
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -99,26 +97,13 @@ def deliverer_of(config: PipelineConfig, ended: threading.Event) -> Deliverer:
     return Deliverer(open_delivery, has_new, config.serve.deliver.seconds, ended)
 
 
-def _end_with_input(ended: threading.Event) -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    ended.set()
-    threading.Event().wait(END_SECONDS)
-    os._exit(0)  # MLflow may wait for a server that does not answer
-
-
 def main() -> None:
     from tasks.config import load_config
     from tasks.runtime.logs.setup import set_up_logs
-    from tasks.runtime.parent_watchdog import end_with_parent
 
     set_up_logs("serve")
-    for number in (signal.SIGINT, signal.SIGTERM):  # the gateway drains first, and closes the input then
-        signal.signal(number, signal.SIG_IGN)
+    ended = end_with_input(END_SECONDS)
     logging.getLogger("tasks.tracking.sqlite_paths").setLevel(logging.ERROR)  # it would report each wait for a lock
-    ended = threading.Event()
-    threading.Thread(target=_end_with_input, args=(ended,), daemon=True, name="input").start()
-    end_with_parent(END_SECONDS)
     deliverer_of(load_config(), ended).run()
 
 

@@ -260,7 +260,7 @@ def test_the_traceback_of_a_child_process_has_no_secret_and_is_encodable(module:
 
 
 def test_every_process_that_we_start_prepares_its_streams() -> None:
-    starts = re.compile(r"^    (sys\.exit\()?main\(\)|get_context\(\"spawn", re.MULTILINE)
+    starts = re.compile(r"^    (sys\.exit\(|code = )?main\(|get_context\(\"spawn", re.MULTILINE)
     files = [path for folder in ("tasks", "flows") for path in (REPOSITORY / folder).rglob("*.py")]
     files.remove(REPOSITORY / "tasks/sandbox/harness.py")  # it has no variables, and none of our modules
     started = [path for path in files if starts.search(path.read_text())]

@@ -180,6 +180,8 @@ def test_every_command_of_the_readme_works(trained: Trained, line: str, strop: A
 
         parse_schedule(arguments[arguments.index("--cron") + 1], arguments[arguments.index("--timezone") + 1], None)
         return
+    if arguments[0] == "serve":  # until it is stopped; tests/serve starts and stops it
+        arguments += ["--help"]
     if arguments[0] == "generate" and trained.outcome["champion"] is None:
         arguments += ["--to", "1"]
     assert strop(*arguments)

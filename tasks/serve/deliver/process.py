@@ -100,7 +100,9 @@ def deliverer_of(config: PipelineConfig, ended: threading.Event) -> Deliverer:
 def main() -> None:
     from tasks.config import load_config
     from tasks.runtime.logs.setup import set_up_logs
+    from tasks.runtime.terminal_text import prepare_streams
 
+    prepare_streams()
     set_up_logs("serve")
     ended = end_with_input(END_SECONDS)
     logging.getLogger("tasks.tracking.sqlite_paths").setLevel(logging.ERROR)  # it would report each wait for a lock

@@ -206,9 +206,11 @@ def serve(connection: socket.socket) -> int:
 def main() -> int:
     from tasks.runtime.logs.setup import set_up_logs
     from tasks.runtime.parent_watchdog import end_with_parent
+    from tasks.runtime.terminal_text import prepare_streams
 
     for number in (signal.SIGINT, signal.SIGTERM):  # the gateway drains first, and closes the socket then
         signal.signal(number, signal.SIG_IGN)
+    prepare_streams()
     set_up_logs("serve")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     end_with_parent(GRACE_SECONDS)

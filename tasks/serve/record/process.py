@@ -178,7 +178,9 @@ def _refusal_of(reply: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(descriptor: int) -> None:
     from tasks.runtime.logs.setup import set_up_logs
+    from tasks.runtime.terminal_text import prepare_streams
 
+    prepare_streams()
     set_up_logs("serve")
     for number in (signal.SIGINT, signal.SIGTERM):  # the gateway drains first, and closes the socket then
         signal.signal(number, signal.SIG_IGN)

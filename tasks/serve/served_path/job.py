@@ -138,7 +138,9 @@ def main() -> int:
     from tasks.runtime.logs.setup import set_up_logs
     from tasks.runtime.loopback import exempt_loopback_from_proxies
     from tasks.runtime.parent_watchdog import end_with_parent
+    from tasks.runtime.terminal_text import prepare_streams
 
+    prepare_streams()
     set_up_logs("serve")
     exempt_loopback_from_proxies()
     end_with_parent(5.0)

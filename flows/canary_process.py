@@ -27,7 +27,9 @@ def main() -> None:
     from flows.canary import gateway_records, watch
     from tasks.config import load_config
     from tasks.runtime.logs.setup import set_up_logs
+    from tasks.runtime.terminal_text import prepare_streams
 
+    prepare_streams()
     set_up_logs("serve")
     ended = end_with_input(END_SECONDS)
     os.nice(NICENESS)

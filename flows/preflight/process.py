@@ -113,7 +113,9 @@ def main(names: Sequence[str]) -> None:
     """Runs the named checks on the project in the working directory, and writes their problems as JSON to standard output."""
     from flows.runtime.environment import prepare_environment
     from tasks.runtime.fast_imports import importing
+    from tasks.runtime.terminal_text import prepare_streams
 
+    prepare_streams()
     output = os.dup(1)
     os.dup2(2, 1)  # libraries print; standard output is only JSON
     prepare_environment(Path.cwd())

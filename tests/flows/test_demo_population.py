@@ -103,16 +103,16 @@ def test_a_request_without_an_answer_is_counted_with_its_error(tmp_path: Path) -
 
 
 def test_a_population_that_was_interrupted_goes_on_with_the_next_question(tmp_path: Path) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-        asked.extend([body["fields"]["text"]] if path == "/predict" else [])
+        requests.extend([body["fields"]["text"]] if path == "/predict" else [])
         return {"id": "resp_1", "value": "体育", "answer": "体育", "version": 1}
 
     for count in (6, 10):
         Traffic(post, questions(ARTICLES, LEARNED, []), SECTIONS, tmp_path / "requests.jsonl").ask(count)
     assert [each.number for each in read_exchanges(tmp_path / "requests.jsonl")] == list(range(1, 17))
-    assert len(set(asked)) == 16
+    assert len(set(requests)) == 16
 
 
 def test_the_population_ends_when_the_articles_do(tmp_path: Path) -> None:
